@@ -1,0 +1,29 @@
+//! What two Kith processes must agree on.
+//!
+//! ```text
+//! id       device keys and the short ids that people see
+//! path     WirePath: a file name from outside that cannot leave its root
+//! text     how text from outside reaches a terminal or a log
+//! secret   Secret<T>: a value that does not print itself
+//! limits   every bound on what comes from outside, in one place
+//! control  the local door: methods, their access, results, events, errors   (feature `control`)
+//! peer     the peer door: frames, pairing, offers and transfers              (feature `peer`)
+//! ```
+//!
+//! Deliberately absent: I/O, clocks, randomness and async. Where a protocol needs the time or random bytes, they are
+//! arguments; so two ends and a bad network between them fit into one fast test.
+
+#[cfg(feature = "control")]
+pub mod control;
+pub mod id;
+pub mod limits;
+pub mod path;
+#[cfg(feature = "peer")]
+pub mod peer;
+pub mod secret;
+pub mod text;
+
+/// The version of the local door's protocol.
+pub const CONTROL_PROTOCOL: u32 = 1;
+/// The oldest version of the local door's protocol that this build still speaks.
+pub const CONTROL_PROTOCOL_MIN: u32 = 1;

@@ -1,0 +1,67 @@
+//! Every bound on what comes from outside.
+
+/// The longest line on the local door, in bytes, its newline included.
+pub const CONTROL_LINE: usize = 1 << 20;
+/// Requests of one connection on the local door that may be in work at once.
+pub const CONTROL_IN_FLIGHT: usize = 64;
+/// Connections to the local door at once.
+pub const CONTROL_CONNECTIONS: usize = 128;
+/// Facts that the event ring remembers.
+pub const EVENT_RING: usize = 1024;
+/// A chunk of streamed input (`transfer.feed`) before base64, in bytes.
+pub const FEED_CHUNK: usize = 512 << 10;
+
+/// The longest name of a device, in bytes of UTF-8: what fits into one DNS label beside the id.
+pub const DEVICE_NAME: usize = 48;
+
+/// Frames before both ends have proven who they are.
+pub const FRAME_UNAUTHENTICATED: usize = 4 << 10;
+/// A control frame (JSON) between trusted peers.
+pub const FRAME_CONTROL: usize = 1 << 20;
+/// File content in one DATA frame; the unit in which a transfer is verified and resumed.
+pub const CHUNK: usize = 1 << 20;
+/// A DATA frame: its tag, its BLAKE3, its content.
+pub const FRAME_DATA: usize = 1 + 32 + CHUNK;
+
+/// Time for the TLS handshake of a peer, in seconds.
+pub const HANDSHAKE_SECONDS: u64 = 5;
+/// Peer connections at once.
+pub const PEER_CONNECTIONS: usize = 256;
+/// Peer connections whose other end has not proven who it is, in total.
+pub const PEER_HALF_OPEN: usize = 64;
+/// Peer connections of one address that has not proven who it is.
+pub const PEER_HALF_OPEN_PER_ADDRESS: usize = 8;
+
+/// Time for one pairing exchange after the TLS handshake, in seconds.
+pub const PAIRING_EXCHANGE_SECONDS: u64 = 10;
+/// How long a PIN is valid, in seconds.
+pub const PIN_SECONDS: u64 = 120;
+/// Wrong guesses that a PIN survives, the last one not included.
+pub const PIN_ATTEMPTS: u32 = 3;
+/// PINs an hour when nobody sits at the keyboard.
+pub const PINS_PER_HOUR: u32 = 10;
+/// The longest `kith://pair?…` text, in bytes.
+pub const PAIRING_URI: usize = 1024;
+
+/// Devices seen on the network that are remembered at once, trusted ones not counted.
+pub const DISCOVERED_PEERS: usize = 512;
+/// Addresses kept of one peer.
+pub const PEER_ADDRESSES: usize = 16;
+
+/// Entries (files, directories, links) in one offer.
+pub const OFFER_ENTRIES: usize = 1_000_000;
+/// The largest file that can be offered, in bytes.
+pub const FILE_SIZE: u64 = 1 << 50;
+/// The title of an offer, in bytes of UTF-8.
+pub const OFFER_TITLE: usize = 1024;
+/// A text that is sent as itself, in bytes of UTF-8.
+pub const OFFER_TEXT: usize = 64 << 10;
+/// Offers of one peer that may wait for an answer at once.
+pub const OFFERS_WAITING: usize = 100;
+
+/// One component of a path from outside, in bytes.
+pub const PATH_COMPONENT: usize = 255;
+/// A whole path from outside, in bytes.
+pub const PATH: usize = 4096;
+/// Components of a path from outside.
+pub const PATH_DEPTH: usize = 128;
