@@ -1,1 +1,62 @@
-//! The local door.
+//! The local door: JSON-RPC 2.0, one object a line.
+//!
+//! ```text
+//! method   every method: its name, the access it needs, its parameters and its result, as types
+//! types    the nouns that methods and events carry: peers, pairings, transfers, policies
+//! event    facts and how they are subscribed to
+//! error    kinds, codes and hints; the one table from kinds to RPC codes and exit codes
+//! ```
+//!
+//! The envelope itself (`id`, `method`, `params`, `result`, `error`) is [`Request`] and [`Response`]. Results are read
+//! leniently and parameters strictly: a daemon refuses what it does not know, a client ignores it.
+
+pub mod error;
+pub mod event;
+pub mod method;
+pub mod types;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+pub use error::{ApiError, Code, ErrorKind};
+
+/// The id of a request: a string or an integer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// A number.
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+/// One request, its parameters not yet looked at.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Always `"2.0"`.
+    pub jsonrpc: String,
+    /// Names the answer; requests without an id get no answer in JSON-RPC, so here it is required.
+    pub id: RequestId,
+    /// The method's name.
+    pub method: String,
+    /// An object, or absent.
+    #[serde(default)]
+    pub params: Option<Map<String, Value>>,
+}
+
+/// One answer: either `result` or `error`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Response {
+    /// Always `"2.0"`.
+    pub jsonrpc: String,
+    /// The id of the request, or null where it could not be read.
+    pub id: Option<RequestId>,
+    /// What the method returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<error::RpcError>,
+}

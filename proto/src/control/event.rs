@@ -1,0 +1,105 @@
+//! Facts, and how they are subscribed to. An event asks for nothing; each carries the whole new state of its object,
+//! so seeing one twice is harmless.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::types::{Pairing, Peer, Transfer};
+
+/// One fact.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows by one with each fact, from 1, within one `boot_id`.
+    pub seq: u64,
+    /// When it was published: RFC 3339, UTC.
+    pub time: String,
+    /// What happened, as `object:verb`.
+    pub kind: String,
+    /// The object's whole new state.
+    pub data: Value,
+}
+
+/// What can happen.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// First sighting of a peer, or back after it was lost.
+    PeerDiscovered(Peer),
+    /// Something about a peer that is in sight changed: its addresses, name, trust or policy.
+    PeerUpdated(Peer),
+    /// The peer said goodbye, or cannot be reached any more.
+    PeerLost(Peer),
+    /// Two devices trust each other from now on.
+    PeerPaired(Peer),
+    /// This device trusts the peer no longer.
+    PeerRevoked(Peer),
+    /// A pairing took a step. Never carries the PIN.
+    PairingUpdated(Pairing),
+    /// A transfer took a step; at most four a second for each.
+    TransferUpdated(Box<Transfer>),
+}
+
+impl Fact {
+    /// Every kind, for help texts and the golden list.
+    pub const KINDS: &'static [&'static str] = &[
+        "peer:discovered",
+        "peer:updated",
+        "peer:lost",
+        "peer:paired",
+        "peer:revoked",
+        "pairing:updated",
+        "transfer:updated",
+    ];
+
+    /// The kind as it crosses the door.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PeerDiscovered(_) => "peer:discovered",
+            Self::PeerUpdated(_) => "peer:updated",
+            Self::PeerLost(_) => "peer:lost",
+            Self::PeerPaired(_) => "peer:paired",
+            Self::PeerRevoked(_) => "peer:revoked",
+            Self::PairingUpdated(_) => "pairing:updated",
+            Self::TransferUpdated(_) => "transfer:updated",
+        }
+    }
+
+    /// The object's state as JSON.
+    pub fn data(&self) -> Value {
+        match self {
+            Self::PeerDiscovered(peer)
+            | Self::PeerUpdated(peer)
+            | Self::PeerLost(peer)
+            | Self::PeerPaired(peer)
+            | Self::PeerRevoked(peer) => serde_json::to_value(peer),
+            Self::PairingUpdated(pairing) => serde_json::to_value(pairing),
+            Self::TransferUpdated(transfer) => serde_json::to_value(transfer),
+        }
+        .unwrap_or(Value::Null)
+    }
+}
+
+/// The `params` of a notification with `method: "event"`: a fact, or word that facts were missed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Notice {
+    /// A fact.
+    Event(Event),
+    /// This reader fell behind: `{"kind":"lagged","data":{"missed":n}}`. Subscribe again.
+    Lagged(Lagged),
+}
+
+/// Word that facts were missed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lagged {
+    /// Always `"lagged"`.
+    pub kind: String,
+    /// How many.
+    pub data: Missed,
+}
+
+/// How many facts were missed.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Missed {
+    /// The number of facts.
+    pub missed: u64,
+}

@@ -1,0 +1,441 @@
+//! Every method of the local door, as a type: its name, the access that a caller needs, its parameters, its result.
+//!
+//! There is no way to add a method without an access: [`Method::ACCESS`] has no default.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::types::{Conflict, Offers, Pairing, Peer, Relation, Transfer};
+use crate::id::DeviceId;
+
+/// What a caller may do, from seeing to handling secrets. A caller holds a set of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// See state.
+    Observe,
+    /// Send, receive, answer offers.
+    Operate,
+    /// Decide whom this device trusts, and stop the daemon.
+    Administer,
+    /// Read and write secrets.
+    Secrets,
+}
+
+/// A method of the local door.
+pub trait Method {
+    /// `noun.verb`, as it crosses the door.
+    const NAME: &'static str;
+    /// What its caller must hold.
+    const ACCESS: Access;
+    /// Its parameters: refused when they hold an unknown field.
+    type Params: Serialize + DeserializeOwned;
+    /// Its result.
+    type Result: Serialize + DeserializeOwned;
+}
+
+macro_rules! methods {
+    ($($(#[doc = $doc:literal])+ $type:ident = $name:literal, $access:ident, $params:ty => $result:ty;)+) => {
+        $(
+            $(#[doc = $doc])+
+            pub struct $type;
+            impl Method for $type {
+                const NAME: &'static str = $name;
+                const ACCESS: Access = Access::$access;
+                type Params = $params;
+                type Result = $result;
+            }
+        )+
+
+        /// Name and access of every method, for the golden list.
+        pub const ALL: &[(&str, Access)] = &[$(($name, Access::$access)),+];
+    };
+}
+
+methods! {
+    /// Says who is speaking, and learns who answers.
+    Hello = "daemon.hello", Observe, HelloParams => HelloResult;
+    /// How the daemon is.
+    Status = "daemon.status", Observe, Empty => StatusResult;
+    /// This device's identity.
+    Identity = "daemon.identity", Observe, Empty => IdentityResult;
+    /// The configuration in force.
+    Config = "daemon.config", Observe, Empty => ConfigResult;
+    /// Checks of the daemon's surroundings: doors, interfaces, directories.
+    Doctor = "daemon.doctor", Observe, Empty => DoctorResult;
+    /// Ends the daemon in order.
+    Shutdown = "daemon.shutdown", Administer, Empty => Empty;
+    /// The state of everything, then facts as they happen.
+    Subscribe = "events.subscribe", Observe, SubscribeParams => SubscribeResult;
+    /// Nearby and trusted devices.
+    PeersList = "peers.list", Observe, Empty => PeersResult;
+    /// Devices that are or were trusted.
+    TrustList = "trust.list", Observe, Empty => PeersResult;
+    /// One device that is or was trusted.
+    TrustShow = "trust.show", Observe, PeerParams => Peer;
+    /// Gives a trusted device a name of our own.
+    TrustRename = "trust.rename", Administer, RenameParams => Peer;
+    /// Changes what becomes of a trusted device's offers.
+    TrustPolicy = "trust.policy", Administer, PolicyParams => Peer;
+    /// Ends the trust in a device: its sessions end now, its next handshake is refused.
+    TrustRevoke = "trust.revoke", Administer, PeerParams => Peer;
+    /// Opens a pairing window and shows its PIN.
+    PairingOpen = "pairing.open", Administer, PairingOpenParams => PairingOpenResult;
+    /// Pairs with a device that shows a PIN or a QR.
+    PairingJoin = "pairing.join", Administer, PairingJoinParams => Pairing;
+    /// Ends a pairing.
+    PairingCancel = "pairing.cancel", Administer, PairingParams => Pairing;
+    /// Starts sending files, a stream or a text to a trusted device.
+    TransferSend = "transfer.send", Operate, SendParams => Transfer;
+    /// The next piece of a stream that `transfer.send` announced.
+    TransferFeed = "transfer.feed", Operate, FeedParams => FeedResult;
+    /// Every transfer that is remembered, newest first.
+    TransferList = "transfer.list", Observe, TransferListParams => TransfersResult;
+    /// One transfer.
+    TransferShow = "transfer.show", Observe, TransferParams => Transfer;
+    /// Calls a transfer off; it stops within a second.
+    TransferCancel = "transfer.cancel", Operate, TransferParams => Transfer;
+    /// Tries a failed or canceled transfer again.
+    TransferRetry = "transfer.retry", Operate, TransferParams => Transfer;
+    /// Offers that wait for an answer.
+    InboxList = "inbox.list", Observe, Empty => TransfersResult;
+    /// Accepts an offer.
+    InboxAccept = "inbox.accept", Operate, AcceptParams => Transfer;
+    /// Rejects an offer.
+    InboxReject = "inbox.reject", Operate, TransferParams => Transfer;
+}
+
+/// No parameters, or nothing to say.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// `daemon.hello`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HelloParams {
+    /// Name and version of the client.
+    pub client: String,
+    /// The protocol that the client speaks: [`crate::CONTROL_PROTOCOL`].
+    pub protocol: u32,
+}
+
+/// `daemon.hello`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HelloResult {
+    /// Name and version of the daemon.
+    pub server: String,
+    /// The newest protocol that the daemon speaks.
+    pub protocol: u32,
+    /// The oldest protocol that the daemon speaks.
+    pub min_protocol: u32,
+    /// Another one after each start: cursors and sequence numbers hold within it.
+    pub boot_id: String,
+    /// The methods that this caller may call.
+    pub methods: Vec<String>,
+}
+
+/// `daemon.status`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusResult {
+    /// This device.
+    pub id: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started: String,
+    /// The port of the peer door.
+    pub peer_port: u16,
+    /// Where this device can be reached, as `ip:port`.
+    pub addresses: Vec<String>,
+    /// The control socket.
+    pub socket: String,
+    /// Where received files go when no policy says otherwise.
+    pub download_dir: String,
+    /// Trusted devices, and how many of them are online.
+    pub trusted: u64,
+    /// Trusted devices that are online.
+    pub online: u64,
+    /// Offers that wait for an answer.
+    pub inbox: u64,
+    /// Transfers that are not over.
+    pub transfers: u64,
+}
+
+/// `daemon.identity`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdentityResult {
+    /// The short id.
+    pub id: DeviceId,
+    /// The name that is announced.
+    pub name: String,
+    /// The full public key in base64url.
+    pub public_key: String,
+    /// SHA-256 of the public key in hex, in groups of four, for comparing by eye.
+    pub fingerprint: String,
+    /// When the key was made.
+    pub created: String,
+}
+
+/// `daemon.config`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConfigResult {
+    /// The file that was read, or would be.
+    pub file: String,
+    /// Whether it exists.
+    pub exists: bool,
+    /// The configuration in force, as TOML.
+    pub toml: String,
+}
+
+/// `daemon.doctor`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DoctorResult {
+    /// What was looked at.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do now, if it is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// `events.subscribe`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscribeParams {
+    /// Only these kinds; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// Go on behind this sequence number of the same boot; too old a number gives a `lagged` notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+/// `events.subscribe`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubscribeResult {
+    /// Facts behind this sequence number follow as notifications.
+    pub cursor: u64,
+    /// The boot in which the cursor holds.
+    pub boot_id: String,
+    /// The whole state at the cursor.
+    pub snapshot: Snapshot,
+}
+
+/// The whole state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Nearby and trusted devices.
+    pub peers: Vec<Peer>,
+    /// Pairings that are not over, and the last that ended.
+    pub pairings: Vec<Pairing>,
+    /// Transfers that are not over.
+    pub transfers: Vec<Transfer>,
+}
+
+/// `peers.list`, `trust.list`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeersResult {
+    /// The devices.
+    pub peers: Vec<Peer>,
+}
+
+/// A device, named by id, by a unique prefix of it, or by name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerParams {
+    /// Id, prefix or name.
+    pub peer: String,
+}
+
+/// `trust.rename`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameParams {
+    /// Id, prefix or name.
+    pub peer: String,
+    /// The new name.
+    pub name: String,
+}
+
+/// `trust.policy`: what is absent stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyParams {
+    /// Id, prefix or name.
+    pub peer: String,
+    /// Whose device it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<Relation>,
+    /// Ask, accept or reject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<Offers>,
+    /// Where its files go: an absolute path; empty for the daemon's download directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// What to do when a name exists already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<Conflict>,
+    /// The largest file accepted without asking; 0 for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file: Option<u64>,
+    /// Bytes accepted in 24 hours without asking; 0 for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_day: Option<u64>,
+    /// Extensions accepted without asking; empty for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<String>>,
+    /// Whether names that begin with a dot are accepted at the top of an offer without asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dotfiles: Option<bool>,
+}
+
+/// `pairing.open`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairingOpenParams {
+    /// The other device is somebody else's.
+    #[serde(default)]
+    pub guest: bool,
+    /// Somebody sits at the keyboard: no bound on PINs an hour.
+    #[serde(default)]
+    pub interactive: bool,
+    /// The window outlives the connection that opened it.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// `pairing.open`: the only answer that carries a PIN.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PairingOpenResult {
+    /// Names this pairing.
+    pub pairing: String,
+    /// Six digits to type on the other device.
+    pub pin: String,
+    /// The port of the peer door.
+    pub port: u16,
+    /// Where this device can be reached: IP addresses.
+    pub addresses: Vec<String>,
+    /// The text of the QR: `kith://pair?…`.
+    pub qr: String,
+    /// When the PIN ends.
+    pub expires: String,
+}
+
+/// `pairing.join`: a `target` with a `pin`, or a `uri` alone.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairingJoinParams {
+    /// Id, prefix, name, or `HOST[:PORT]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The six digits shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// The text of the QR shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// The other device is somebody else's.
+    #[serde(default)]
+    pub guest: bool,
+}
+
+/// A pairing, by its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairingParams {
+    /// The name that `pairing.open` or `pairing.join` gave.
+    pub pairing: String,
+}
+
+/// `transfer.send`: exactly one of `paths`, `stream` and `text`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendParams {
+    /// Id, prefix or name of a trusted device.
+    pub peer: String,
+    /// Absolute paths of files and directories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// The name of a file whose content follows by `transfer.feed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// A text that is sent as itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What to call it; made from the names when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// `transfer.feed`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedParams {
+    /// The transfer's id.
+    pub transfer: String,
+    /// The next bytes in base64, at most [`crate::limits::FEED_CHUNK`] of them.
+    #[serde(default)]
+    pub data: String,
+    /// Whether these were the last.
+    #[serde(default)]
+    pub end: bool,
+}
+
+/// `transfer.feed`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct FeedResult {
+    /// Bytes taken so far.
+    pub bytes: u64,
+}
+
+/// `transfer.list`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferListParams {
+    /// Also those that are over.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// `transfer.list`, `inbox.list`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransfersResult {
+    /// The transfers.
+    pub transfers: Vec<Transfer>,
+}
+
+/// A transfer, by its id or a unique prefix of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferParams {
+    /// The id, or a unique prefix.
+    pub transfer: String,
+}
+
+/// `inbox.accept`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptParams {
+    /// The id, or a unique prefix.
+    pub transfer: String,
+    /// Where to: an absolute path of a directory; the policy's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// What to do when a name exists already; the policy's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<Conflict>,
+}
