@@ -26,15 +26,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 /// A device name as this device would say it: one line, no control or direction characters, no more than `max` bytes
 /// of UTF-8, and never empty.
 pub fn device_name(raw: &str, max: usize) -> String {
+    let clean: String = raw.chars().filter(|c| !is_hostile(*c)).collect();
     let mut name = String::new();
-    for c in raw.chars().filter(|c| !is_hostile(*c)) {
+    for c in clean.trim().chars() {
         if name.len() + c.len_utf8() > max {
             break;
         }
         name.push(c);
     }
-    let trimmed = name.trim();
-    if trimmed.is_empty() { "device".to_owned() } else { trimmed.to_owned() }
+    if name.is_empty() { "device".to_owned() } else { name.trim_end().to_owned() }
 }
 
 /// Characters that change how the text around them is shown.
