@@ -9,6 +9,7 @@
 //! Every message is one frame: `[length: 4 bytes, big-endian][payload]`. A payload that begins with `{` is JSON with a
 //! `type`; one that begins with [`offer::DATA`] is file content. ALPN picks the protocol; there is no default one.
 
+pub mod cpace;
 pub mod offer;
 
 /// The protocols of the peer door, as ALPN names them (RFC 7301).
