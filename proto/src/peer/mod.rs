@@ -11,6 +11,7 @@
 
 pub mod cpace;
 pub mod offer;
+pub mod pairing;
 
 /// The protocols of the peer door, as ALPN names them (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
