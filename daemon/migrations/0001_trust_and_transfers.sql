@@ -26,49 +26,47 @@ CREATE TABLE pin_window (
 
 -- Transfers in both directions, until they are forgotten.
 CREATE TABLE transfer (
-  id          TEXT NOT NULL,             -- chosen by the sender
-  peer        BLOB NOT NULL,
+  number      INTEGER PRIMARY KEY,
+  peer        BLOB NOT NULL CHECK (length(peer) = 32),
   direction   TEXT NOT NULL CHECK (direction IN ('in', 'out')),
-  state       TEXT NOT NULL,             -- see kith_proto::control::types::TransferState
+  id          TEXT NOT NULL,              -- a UUID that the sender chose
+  state       TEXT NOT NULL,              -- JSON string, see kith_proto::control::types::TransferState
   title       TEXT NOT NULL,
-  text        TEXT,
+  text        TEXT,                       -- a text that is sent as itself
   entries     INTEGER NOT NULL,
-  bytes       INTEGER,                   -- NULL while input of unknown length is still coming
-  dir         TEXT,                      -- in: where it is received to
-  on_conflict TEXT,                      -- in: what to do when a name exists
-  reason      TEXT,                      -- JSON, see kith_proto::control::types::Failure
-  told        INTEGER NOT NULL DEFAULT 1,-- 0 while the peer does not know yet that it was called off
+  bytes       INTEGER,                    -- NULL while input of unknown length is still coming
+  dir         TEXT,                       -- in: where it is received to
+  on_conflict TEXT NOT NULL,              -- JSON string, in: what to do when a name exists
+  caller      TEXT,                       -- JSON, out: user and groups with whose rights files are read; NULL: our own
+  reason      TEXT,                       -- JSON, see kith_proto::control::types::Failure
+  told        INTEGER NOT NULL,           -- out: 0 while the peer does not know yet that it was called off
   created_ms  INTEGER NOT NULL,
   updated_ms  INTEGER NOT NULL,
   expires_ms  INTEGER NOT NULL,
-  PRIMARY KEY (peer, direction, id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX transfer_id ON transfer (id);
+  UNIQUE (peer, direction, id)
+) STRICT;
 
 -- What is in a transfer.
 CREATE TABLE entry (
-  peer       BLOB NOT NULL,
-  direction  TEXT NOT NULL,
-  transfer   TEXT NOT NULL,
-  idx        INTEGER NOT NULL,           -- position in the manifest
-  path       TEXT NOT NULL,              -- WirePath within the offer
+  transfer   INTEGER NOT NULL REFERENCES transfer (number) ON DELETE CASCADE,
+  idx        INTEGER NOT NULL,            -- place in the manifest
+  path       TEXT NOT NULL,               -- WirePath within the offer
   kind       TEXT NOT NULL CHECK (kind IN ('file', 'dir', 'symlink')),
-  size       INTEGER,                    -- files; NULL while unknown
+  size       INTEGER,                     -- files; NULL while unknown
   mtime_ns   INTEGER NOT NULL,
-  executable INTEGER NOT NULL,
-  target     TEXT,                       -- symlinks
-  source     BLOB,                       -- out: the path on this device
-  inode      INTEGER,                    -- out: what was there when it was offered
-  settled    TEXT,                       -- NULL while open; 'ok', 'same', 'kept', or the word of a problem
-  placed     TEXT,                       -- in: the name it got
-  PRIMARY KEY (peer, direction, transfer, idx),
-  FOREIGN KEY (peer, direction, transfer) REFERENCES transfer (peer, direction, id) ON DELETE CASCADE
+  mode       INTEGER NOT NULL,
+  target     TEXT,                        -- symlinks
+  source     BLOB,                        -- out: the path on this device
+  inode      INTEGER,                     -- out: what was there when it was offered
+  settled    TEXT,                        -- NULL while open; '' when in place; else the word of a problem
+  placed     TEXT,                        -- in: the path it got
+  PRIMARY KEY (transfer, idx),
+  UNIQUE (transfer, path)
 ) STRICT, WITHOUT ROWID;
 
 -- Directories that a transfer made, so that calling it off removes them again while they are empty.
 CREATE TABLE made_dir (
-  peer     BLOB NOT NULL,
-  transfer TEXT NOT NULL,
+  transfer INTEGER NOT NULL REFERENCES transfer (number) ON DELETE CASCADE,
   path     TEXT NOT NULL,
-  PRIMARY KEY (peer, transfer, path)
+  PRIMARY KEY (transfer, path)
 ) STRICT, WITHOUT ROWID;

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Listen for kithctl on this socket instead of the usual one
-    #[arg(long, env = "KITH_SOCKET", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
@@ -170,6 +170,9 @@ pub struct Settings {
     pub name: String,
     /// Whether a lost key may be replaced.
     pub new_identity: bool,
+    /// Whether members of the daemon's group may use the local door: a system service, which the service manager gave
+    /// a runtime directory of its own.
+    pub shared: bool,
     /// Whether the service manager connected stderr to its journal.
     pub stderr_is_journal: bool,
 }
@@ -226,6 +229,7 @@ impl Settings {
             config,
             paths,
             new_identity: args.new_identity,
+            shared: environment("RUNTIME_DIRECTORY").is_some(),
             stderr_is_journal: stderr_is_journal(),
         })
     }

@@ -1,11 +1,39 @@
-//! The Kith daemon as a library.
+//! The Kith daemon as a library: `main.rs` is only its command line.
+//!
+//! ```text
+//! people, scripts, apps        paired devices
+//!        │ JSON lines               │ TLS 1.3, both ends proven
+//! ┌──────▼──────┐            ┌──────▼──────┐
+//! │ doors/local │            │ doors/peer  │      decode, one call, encode
+//! └──────┬──────┘            └──────┬──────┘
+//! ┌──────▼──────────────────────────▼──────┐
+//! │        pairing        transfer         │      engines: own state, one handle each
+//! └──────┬──────────────────────┬──────────┘
+//!        │                      │ out             facts go up: event
+//! ┌──────▼──────┐        ┌──────▼──────┐
+//! │    trust    │        │    dial     │ ◄── discovery
+//! └──────┬──────┘        └─────────────┘
+//! ┌──────▼─────────────────────────────────┐
+//! │ store identity tls files config task   │      ground
+//! └────────────────────────────────────────┘
+//! ```
+//!
+//! Commands go down, facts go up, snapshots lie beside in `watch`es, nothing goes round. [`daemon`] is the only place
+//! that knows everyone.
 
 pub mod clock;
 pub mod config;
+pub mod daemon;
+pub mod dial;
+pub mod discovery;
+pub mod doors;
 pub mod event;
 pub mod files;
 pub mod identity;
+pub mod pairing;
+pub mod platform;
 pub mod store;
 pub mod task;
 pub mod tls;
+pub mod transfer;
 pub mod trust;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use kith_proto::id::PublicKey;
-use kith_proto::peer::Alpn;
+use kith_proto::peer::{Alpn, pairing};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CommonState};
 use serde::Serialize;
@@ -39,16 +39,7 @@ pub struct Channel {
     /// Where the other end is.
     pub remote: SocketAddr,
     /// What a pairing on this connection is bound to.
-    pub binding: Binding,
-}
-
-/// What both ends of one TLS session know, and a man in the middle of two sessions cannot make equal.
-#[derive(Debug, Clone, Copy)]
-pub struct Binding {
-    /// SHA-256 of the acceptor's certificate.
-    pub certificate_hash: [u8; 32],
-    /// Exported keying material (RFC 8446 §7.5).
-    pub exporter: [u8; 32],
+    pub binding: pairing::Channel,
 }
 
 /// Why a connection ended, or never began.
@@ -128,8 +119,12 @@ pub async fn connect(
     let stream = TlsConnector::from(config).connect(name, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
     let (certificate, peer) = certificate(stream.get_ref().1).ok_or(Error::WrongKey)?;
     let certificate_hash = Sha256::digest(certificate).into();
-    let exporter = stream.get_ref().1.export_keying_material([0; 32], EXPORTER, Some(&[])).map_err(io::Error::other)?;
-    let binding = Binding { certificate_hash, exporter };
+    let exporter = stream
+        .get_ref()
+        .1
+        .export_keying_material([0; 32], pairing::EXPORTER_LABEL.as_bytes(), Some(&[]))
+        .map_err(io::Error::other)?;
+    let binding = pairing::Channel { certificate_hash, exporter, peer };
     Ok(Channel::new(TlsStream::from(stream), peer, address, binding))
 }
 
@@ -153,12 +148,14 @@ pub async fn accept(
         }
     };
     let peer = certificate(stream.get_ref().1).ok_or(Error::WrongKey)?.1;
-    let exporter = stream.get_ref().1.export_keying_material([0; 32], EXPORTER, Some(&[])).map_err(io::Error::other)?;
-    let binding = Binding { certificate_hash: tls.certificate_hash(), exporter };
+    let exporter = stream
+        .get_ref()
+        .1
+        .export_keying_material([0; 32], pairing::EXPORTER_LABEL.as_bytes(), Some(&[]))
+        .map_err(io::Error::other)?;
+    let binding = pairing::Channel { certificate_hash: tls.certificate_hash(), exporter, peer };
     Ok((alpn, Channel::new(TlsStream::from(stream), peer, remote, binding)))
 }
-
-const EXPORTER: &[u8] = b"EXPORTER-kith-pair-v1";
 
 fn certificate(connection: &CommonState) -> Option<(&[u8], PublicKey)> {
     let certificate = connection.peer_certificates()?.first()?;
@@ -188,7 +185,7 @@ async fn linger(mut tcp: TcpStream) {
 }
 
 impl Channel {
-    fn new(stream: Stream, peer: PublicKey, remote: SocketAddr, binding: Binding) -> Self {
+    fn new(stream: Stream, peer: PublicKey, remote: SocketAddr, binding: pairing::Channel) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self {
             reader: Reader { stream: read, head: [0; 4], head_filled: 0, payload: Vec::new() },
@@ -257,33 +254,27 @@ fn cut() -> Error {
 impl Writer {
     /// Adds a message to what goes out with the next flush.
     pub async fn queue<T: Serialize + Sync>(&mut self, message: &T) -> Result<(), Error> {
-        let start = self.out.len();
-        self.out.extend_from_slice(&[0; 4]);
-        serde_json::to_writer(&mut self.out, message).map_err(|error| Error::Malformed(error.to_string()))?;
-        let length = u32::try_from(self.out.len() - start - 4).expect("messages are bounded by their pages");
-        self.out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        encode(&mut self.out, message);
         self.drain(WRITE_BATCH).await
     }
 
-    /// Adds a frame of `parts` to what goes out with the next flush. Large parts are not copied.
-    pub async fn queue_parts(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        self.out.put_u32(u32::try_from(length).expect("frames are bounded by limits::FRAME_DATA"));
-        for part in parts {
-            if part.len() >= WRITE_BATCH {
-                self.drain(0).await?;
-                self.stream.write_all(part).await?;
-            } else {
-                self.out.extend_from_slice(part);
-            }
-        }
-        self.drain(WRITE_BATCH).await
+    /// Sends whole frames that were put together elsewhere.
+    pub async fn send_frames(&mut self, frames: &[u8]) -> Result<(), Error> {
+        self.drain(0).await?;
+        Ok(self.stream.write_all(frames).await?)
     }
 
     /// Sends everything that was queued.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.drain(0).await?;
         Ok(self.stream.flush().await?)
+    }
+
+    /// Sends one frame now.
+    pub async fn send_frame(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.out.put_u32(u32::try_from(payload.len()).expect("frames are bounded by their kind"));
+        self.out.extend_from_slice(payload);
+        self.flush().await
     }
 
     /// Sends one message now.
@@ -304,6 +295,15 @@ impl Writer {
         self.flush().await?;
         Ok(self.stream.shutdown().await?)
     }
+}
+
+/// Appends `message` as a frame.
+pub fn encode<T: Serialize>(frames: &mut Vec<u8>, message: &T) {
+    let start = frames.len();
+    frames.put_u32(0);
+    serde_json::to_writer(&mut *frames, message).expect("messages are plain data");
+    let length = u32::try_from(frames.len() - start - 4).expect("messages are bounded by their pages");
+    frames[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// `work`, or [`Error::TimedOut`].

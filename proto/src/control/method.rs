@@ -289,13 +289,13 @@ pub struct PolicyParams {
     /// What to do when a name exists already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_conflict: Option<Conflict>,
-    /// The largest file accepted without asking; 0 for any.
+    /// The largest file accepted; 0 for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file: Option<u64>,
-    /// Bytes accepted in 24 hours without asking; 0 for any.
+    /// Bytes accepted in 24 hours; 0 for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_day: Option<u64>,
-    /// Extensions accepted without asking; empty for all.
+    /// Extensions accepted; empty for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub types: Option<Vec<String>>,
     /// Whether names that begin with a dot are accepted at the top of an offer without asking.

@@ -106,13 +106,13 @@ pub struct Policy {
     /// What to do when a name exists already.
     #[serde(default)]
     pub on_conflict: Conflict,
-    /// The largest file that is accepted without asking.
+    /// The largest file that is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file: Option<u64>,
-    /// Bytes accepted in 24 hours without asking.
+    /// Bytes accepted in 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_day: Option<u64>,
-    /// File name extensions accepted without asking, lower case, without the dot; all when empty.
+    /// File name extensions that are accepted, lower case, without the dot; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
     /// Whether names that begin with a dot are accepted at the top of an offer without asking.

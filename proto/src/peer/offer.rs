@@ -10,8 +10,8 @@
 //!
 //! A connection that begins with `ping` instead of `offer` is a probe: it is answered by `pong` and closed.
 //!
-//! Content travels in chunks of [`limits::CHUNK`] bytes, each with its BLAKE3; a file's digest is the BLAKE3 over the
-//! digests of its chunks, so nothing is hashed twice and a resumed file is not read again.
+//! Content travels in chunks of [`limits::CHUNK`] bytes, each with its BLAKE3; a file's digest is a chain over the
+//! digests of its chunks ([`FileDigest`]), so nothing is hashed twice and a resumed file is not read again.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ pub enum Message {
     },
     /// The file is complete.
     End {
-        /// BLAKE3 over the digests of all its chunks.
+        /// Its [`FileDigest`].
         #[serde(with = "hex32")]
         digest: [u8; 32],
         /// The file's size.
@@ -205,7 +205,7 @@ pub struct Have {
     pub index: u64,
     /// Bytes from its start: a multiple of the chunk size.
     pub offset: u64,
-    /// BLAKE3 over the digests of those chunks' content, so that a changed source is noticed.
+    /// The [`FileDigest`] up to there, from which the sender goes on.
     #[serde(with = "hex32")]
     pub digest: [u8; 32],
 }
@@ -215,7 +215,7 @@ pub struct Have {
 pub struct Same {
     /// The file's place in the manifest.
     pub index: u64,
-    /// BLAKE3 over the digests of all its chunks.
+    /// Its [`FileDigest`].
     #[serde(with = "hex32")]
     pub digest: [u8; 32],
 }
@@ -259,19 +259,27 @@ pub enum RejectReason {
     Other,
 }
 
-/// The digest of a file: BLAKE3 over the digests of its chunks.
-#[derive(Clone, Default)]
-pub struct FileDigest(blake3::Hasher);
+/// The digest of a file: a chain over the digests of its chunks, `state = BLAKE3(state ‖ chunk digest)`, from 32 zero
+/// bytes on. A chain can go on from any of its states, so neither side hashes anything again to resume a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileDigest([u8; 32]);
 
 impl FileDigest {
+    /// The state that the other side has reached.
+    pub fn resume(state: [u8; 32]) -> Self {
+        Self(state)
+    }
+
     /// Takes the next chunk's digest in.
     pub fn chunk(&mut self, digest: &[u8; 32]) {
-        self.0.update(digest);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(digest);
+        self.0 = *hasher.finalize().as_bytes();
     }
 
     /// The digest of what was taken in so far.
     pub fn value(&self) -> [u8; 32] {
-        *self.0.finalize().as_bytes()
+        self.0
     }
 }
 

@@ -1,0 +1,207 @@
+//! The only place that knows everyone: builds in order, runs, stops in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::config::Settings;
+use crate::dial::Dial;
+use crate::discovery::Discovery;
+use crate::doors::{local, peer};
+use crate::event::Events;
+use crate::identity::{self, Identity};
+use crate::pairing::{self, Pairing};
+use crate::platform::{self, ControlSocket, InstanceLock};
+use crate::store::{self, Store};
+use crate::task::Tasks;
+use crate::tls::{self, Tls};
+use crate::transfer::{self, Transfers};
+use crate::trust::Trust;
+
+/// How long engines may take to reach a checkpoint when the daemon stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the daemon ended, as an exit code (`sysexits.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: it was asked to stop.
+    Stopped,
+    /// 70, `EX_SOFTWARE`: a defect, or the system failed; starting again may help.
+    Broken,
+    /// 78, `EX_CONFIG`: starting again will not help.
+    Unusable,
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::Broken => 70,
+            Self::Unusable => 78,
+        }
+    }
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its place in the system.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
+    /// The key.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The database.
+    #[error("{path}: {source}")]
+    Store {
+        /// Where it lies.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: store::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The peer door.
+    #[error("cannot listen for peers on {port}: {source}")]
+    PeerDoor {
+        /// The port, or the range.
+        port: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Signals, sockets.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Error {
+    /// Whether starting again may help.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Platform(platform::Error::Io { .. }) | Self::Tls(_) | Self::System(_) => Exit::Broken,
+            Self::Store { source: store::Error::Future { .. }, .. } | Self::Platform(_) | Self::Identity(_) => {
+                Exit::Unusable
+            }
+            Self::Store { .. } => Exit::Broken,
+            Self::PeerDoor { source, .. } => match source.kind() {
+                // Somebody else has the port, or it may not be had: a matter of configuration.
+                std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => Exit::Unusable,
+                _ => Exit::Broken,
+            },
+        }
+    }
+}
+
+/// Runs the daemon until it is asked to stop.
+pub async fn run(settings: Settings) -> Result<Exit, Error> {
+    let begun = Instant::now();
+    let stop_signal = platform::stop_signal()?;
+    let tasks = Tasks::default();
+
+    platform::create_private_dir(&settings.paths.data)?;
+    let lock = InstanceLock::acquire(&settings.paths.data)?;
+    let database = settings.paths.data.join("kith.db");
+    let identity = Identity::open(&settings.paths.data, &database, &settings.name, settings.new_identity)?;
+    let broken_store = |source| Error::Store { path: database.clone(), source };
+    let store = Store::open(&database).map_err(broken_store)?;
+    let trust = Trust::open(store.clone(), settings.paths.data.join("trust.generation")).await.map_err(broken_store)?;
+    let tls = Tls::new(&identity, &trust)?;
+
+    let configured = settings.config.peer.port;
+    let (listener, peer_port) = peer::bind(identity.id(), configured).map_err(|source| Error::PeerDoor {
+        port: if configured == 0 { "44000 to 44999".to_owned() } else { configured.to_string() },
+        source,
+    })?;
+    let (socket, shared) = control_socket(&settings, &lock)?;
+
+    let events = Events::default();
+    let discovery = Discovery::start(&tasks, &events, &trust, &settings, &identity, peer_port);
+    let dial = Dial::start(&tasks, tls.clone(), &trust, &discovery, &identity);
+    let pairing = Pairing::new(pairing::Parts {
+        identity: identity.clone(),
+        trust: trust.clone(),
+        discovery: discovery.clone(),
+        dial: dial.clone(),
+        events: events.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+        peer_port,
+    });
+    let transfers = Transfers::start(transfer::Parts {
+        settings: settings.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        discovery: discovery.clone(),
+        dial,
+        events: events.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+    })
+    .await
+    .map_err(broken_store)?;
+
+    let door = peer::Door {
+        tls,
+        pairing: pairing.clone(),
+        transfers: transfers.clone(),
+        discovery: discovery.clone(),
+        tasks: tasks.clone(),
+    };
+    door.serve(listener);
+    let engines = Arc::new(local::Engines {
+        identity: identity.clone(),
+        trust,
+        discovery: discovery.clone(),
+        pairing,
+        transfers,
+        events,
+        tasks: tasks.clone(),
+        boot_id: uuid::Uuid::new_v4().to_string(),
+        started_ms: clock::now_ms(),
+        peer_port,
+        settings: settings.clone(),
+    });
+    local::serve(socket, shared, engines, &tasks);
+
+    tracing::info!(
+        id = %identity.id(), name = %identity.name(), port = peer_port, socket = %settings.paths.socket.display(),
+        ms = begun.elapsed().as_millis(), "ready"
+    );
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    let why = tokio::select! {
+        signal = stop_signal => signal,
+        () = tasks.stopping().cancelled() => "request",
+    };
+    tracing::info!(why, "stopping");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    discovery.goodbye().await;
+    if !tasks.end(STOP_PATIENCE).await {
+        tracing::warn!("some work did not end in time and is cut off; it resumes at the next start");
+    }
+    Ok(match tasks.broken() {
+        Some(task) => {
+            tracing::error!(task, "stopped because a task broke");
+            Exit::Broken
+        }
+        None => Exit::Stopped,
+    })
+}
+
+/// The socket that the service manager hands over, or one of our own; and whether the group may use it.
+fn control_socket(settings: &Settings, lock: &InstanceLock) -> Result<(ControlSocket, bool), Error> {
+    let shared = settings.shared;
+    match platform::adopt_socket()? {
+        Some(socket) => Ok((socket, shared)),
+        None => Ok((ControlSocket::bind(&settings.paths.socket, shared, lock)?, shared)),
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "no service manager to notify");
+    }
+}

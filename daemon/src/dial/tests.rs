@@ -1,0 +1,193 @@
+use std::path::Path;
+
+use kith_proto::control::types::Relation;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::{Args, Settings};
+use crate::event::{Events, Read};
+use crate::store::Store;
+
+/// A device with a peer door on loopback that answers probes, and pairing while `pairing` says so.
+struct Host {
+    tasks: Tasks,
+    trust: Trust,
+    identity: Arc<Identity>,
+    discovery: Discovery,
+    dial: Dial,
+    events: Events,
+    door: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+async fn host(name: &str, pairing: bool) -> Host {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::default();
+    let events = Events::default();
+    let identity = Identity::open(dir.path(), &dir.path().join("kith.db"), name, false).unwrap();
+    let store = Store::open(&dir.path().join("kith.db")).unwrap();
+    let trust = Trust::open(store, dir.path().join("generation")).await.unwrap();
+    let tls = Tls::new(&identity, &trust).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = listener.local_addr().unwrap();
+    let settings = settings(dir.path(), false);
+    let discovery = Discovery::start(&tasks, &events, &trust, &settings, &identity, door.port());
+    tasks.spawn("door", answer(tasks.clone(), listener, tls.clone(), discovery.clone(), name.to_owned(), pairing));
+    let dial = Dial::start(&tasks, tls, &trust, &discovery, &identity);
+    Host { tasks, trust, identity, discovery, dial, events, door, _dir: dir }
+}
+
+pub(crate) fn settings(home: &Path, discovery: bool) -> Settings {
+    use clap::Parser;
+    let mut settings = Settings::load(&Args::parse_from(["kithd", "--home", home.to_str().unwrap()])).unwrap();
+    settings.config.discovery.enabled = discovery;
+    settings.config.discovery.loopback = true;
+    settings
+}
+
+async fn answer(tasks: Tasks, listener: TcpListener, tls: Tls, discovery: Discovery, name: String, pairing: bool) {
+    let stop = tasks.stopping().clone();
+    while let Some(Ok((tcp, remote))) = stop.run_until_cancelled(listener.accept()).await {
+        let (tls, discovery, name) = (tls.clone(), discovery.clone(), name.clone());
+        tasks.spawn("session", async move {
+            let allow = |alpn| alpn == Alpn::Send || pairing;
+            let Ok((alpn, mut channel)) = channel::accept(&tls, tcp, remote, allow).await else { return };
+            if alpn == Alpn::Send {
+                discovery.reached(channel.peer, channel.remote, true);
+                while let Ok(Message::Ping) = channel.reader.message(4096).await {
+                    channel.writer.send(&Message::Pong { name: name.clone() }).await.unwrap();
+                }
+            }
+            channel.close().await;
+        });
+    }
+}
+
+impl Host {
+    async fn trusts(&self, other: &Host, address: Option<SocketAddr>) {
+        self.trust.pair(other.identity.public(), "other".to_owned(), Relation::Own, address).await.unwrap();
+    }
+
+    async fn end(self) {
+        assert!(self.tasks.end(Duration::from_secs(5)).await);
+        assert_eq!(self.tasks.broken(), None);
+    }
+}
+
+#[tokio::test]
+async fn only_the_right_key_answers() {
+    let (a, b, c) = (host("a", false).await, host("b", true).await, host("c", false).await);
+    let key = b.identity.public();
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+
+    let connect = async |addresses: &[SocketAddr], alpn, expected| a.dial.any_of(addresses, alpn, expected).await.err();
+    assert!(connect(&[dead, c.door, a.door, b.door], Alpn::Send, Some(key)).await.is_none(), "one of them is right");
+    assert!(connect(&[b.door], Alpn::Pair, None).await.is_none());
+    assert!(matches!(connect(&[], Alpn::Send, None).await, Some(Error::Offline(_))));
+    assert!(matches!(connect(&[dead], Alpn::Send, Some(key)).await, Some(Error::Offline(_))));
+    assert!(matches!(connect(&[dead, c.door], Alpn::Send, Some(key)).await, Some(Error::WrongKey)));
+    for expected in [Some(key), None] {
+        let error = connect(&[a.door], Alpn::Send, expected).await.unwrap();
+        assert!(matches!(error, Error::IsSelf), "{error}");
+        assert_eq!(a.dial.decoys.lock().unwrap().len(), 1, "remembered once");
+        a.dial.decoys.lock().unwrap().clear();
+    }
+    assert!(matches!(a.dial.device(&key, Alpn::Send).await.err(), Some(Error::NotPaired)));
+
+    a.trusts(&b, Some(c.door)).await;
+    assert!(matches!(a.dial.device(&key, Alpn::Send).await.err(), Some(Error::WrongKey)));
+    a.trusts(&b, Some(dead)).await;
+    assert!(
+        matches!(a.dial.device(&key, Alpn::Send).await.err(), Some(Error::Offline(_))),
+        "the old address is reused"
+    );
+    a.trusts(&b, Some(b.door)).await;
+    let mut channel = a.dial.device(&key, Alpn::Send).await.unwrap();
+    let refusal = channel.reader.message::<Message>(4096).await;
+    assert!(matches!(refusal, Err(ChannelError::NotTrusted)), "{refusal:?}");
+    for host in [a, b, c] {
+        host.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_address_delays_by_a_quarter_of_a_second() {
+    let (a, b) = (host("a", false).await, host("b", false).await);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [silent.local_addr().unwrap(), b.door];
+    let start = Instant::now();
+    assert!(a.dial.any_of(&addresses, Alpn::Send, Some(b.identity.public())).await.is_ok());
+    assert!((STAGGER..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    a.end().await;
+    b.end().await;
+}
+
+/// The next fact about a peer.
+async fn fact(reader: &mut crate::event::Reader) -> String {
+    match timeout(Duration::from_secs(20), reader.next()).await.expect("a fact in time") {
+        Read::Fact(event) => event.kind.clone(),
+        Read::Missed(missed) => panic!("{missed} facts missed"),
+    }
+}
+
+#[tokio::test]
+async fn the_prober_finds_a_device_at_its_last_address_and_notices_its_end() {
+    let (a, b) = (host("a", false).await, host("b", false).await);
+    let mut facts = a.events.reader(0);
+    b.trusts(&a, None).await;
+    a.trusts(&b, Some(b.door)).await;
+    assert_eq!(fact(&mut facts).await, "peer:paired");
+    assert_eq!(fact(&mut facts).await, "peer:discovered");
+    assert_eq!(fact(&mut facts).await, "peer:updated");
+    let peer = a.discovery.find("b").expect("it told its name");
+    assert!(peer.online && peer.addresses == [b.door.to_string()], "{peer:?}");
+    let key = b.identity.public();
+    b.end().await;
+    assert!(a.dial.device(&key, Alpn::Send).await.is_err());
+    assert_eq!(fact(&mut facts).await, "peer:lost");
+    a.end().await;
+}
+
+#[tokio::test]
+async fn a_refusal_changes_nothing() {
+    let (a, b) = (host("a", false).await, host("b", false).await);
+    let mut facts = a.events.reader(0);
+    a.trusts(&b, Some(b.door)).await;
+    assert_eq!(fact(&mut facts).await, "peer:paired");
+    assert_eq!(fact(&mut facts).await, "peer:discovered");
+    while a.dial.refused.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(a.trust.snapshot().trusted(&b.identity.public()).is_some());
+    assert!(a.discovery.view(&b.identity.public()).unwrap().online);
+    a.end().await;
+    b.end().await;
+}
+
+#[tokio::test]
+async fn hosts_and_ports() {
+    let a = host("a", false).await;
+    for (input, default, expected) in [
+        ("192.168.1.9", Some(44_000), Ok("192.168.1.9:44000")),
+        ("192.168.1.9:44001", None, Ok("192.168.1.9:44001")),
+        ("fd00::9", Some(44_000), Ok("[fd00::9]:44000")),
+        ("[fd00::9]", Some(44_000), Ok("[fd00::9]:44000")),
+        ("[fd00::9]:44001", None, Ok("[fd00::9]:44001")),
+        ("192.168.1.9", None, Err("invalid_param")),
+        ("192.168.1.9:0", None, Err("invalid_param")),
+        ("192.168.1.9:70000", None, Err("invalid_param")),
+        ("[192.168.1.9]:44001", None, Err("invalid_param")),
+        ("[fd00::9", Some(1), Err("invalid_param")),
+        ("[fd00::9]x", Some(1), Err("invalid_param")),
+        (":44001", None, Err("invalid_param")),
+        ("", Some(1), Err("invalid_param")),
+        ("a b", Some(1), Err("invalid_param")),
+        ("nobody.invalid", Some(1), Err("peer_offline")),
+    ] {
+        let found = a.dial.resolve(input, default).await;
+        let found = found.map(|found| found[0].to_string()).map_err(|error| ApiError::from(error).code.as_str());
+        assert_eq!(found.as_deref().map_err(|code| *code), expected, "{input}");
+    }
+    assert!(a.dial.resolve("localhost", Some(1)).await.unwrap().iter().all(|address| address.ip().is_loopback()));
+    a.end().await;
+}

@@ -1,0 +1,407 @@
+//! Which devices are nearby: mDNS tells, the prober of `dial` makes sure.
+//!
+//! ```text
+//! mdns        what is announced, by this device and by others
+//! interfaces  which interfaces count, and which addresses may be true
+//! table       what is known, and the facts that follow: a pure state machine
+//! ```
+//!
+//! One task owns all of it and sleeps on one timer. There is no beacon of our own besides mDNS: where multicast does
+//! not get through, trusted devices are found at their last addresses, and others by `kithctl pair HOST`.
+
+pub mod interfaces;
+mod mdns;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use kith_proto::control::ApiError;
+use kith_proto::control::types::{Peer, PeerRef, PeerState};
+use kith_proto::id::{DeviceId, PublicKey};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::event::Events;
+use crate::identity::Identity;
+use crate::task::Tasks;
+use crate::trust::{self, Device, Trust};
+use interfaces::{Filter, Lan};
+use mdns::{Card, Event, Mdns};
+use table::{TICK_MS, Table};
+
+/// Reports that may wait for the task. A report that finds no room is lost; the next try makes up for it.
+const MAILBOX: usize = 256;
+/// Devices that may wait for the prober.
+const PROBES: usize = 64;
+/// Ticks come this much earlier or later, so that devices that started together do not stay in step.
+const JITTER_MS: u64 = 3_000;
+/// How old the list of interfaces may be when an announcement is judged by it.
+const LAN_AGE: Duration = Duration::from_secs(2);
+/// A wall clock that ran ahead of the other one by so much was not set: the machine slept.
+const SLEPT: Duration = Duration::from_secs(60);
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A device as it was seen on the network, or met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The short id.
+    pub id: DeviceId,
+    /// How it calls itself.
+    pub name: String,
+    /// Where it may be, newest first.
+    pub addresses: Vec<SocketAddr>,
+    /// A trusted device: the last try to reach it succeeded. Another one: it is announced.
+    pub online: bool,
+}
+
+/// Every device that is trusted or announced.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// By id.
+    pub peers: BTreeMap<DeviceId, Sighting>,
+}
+
+/// The handle to what is nearby.
+#[derive(Clone)]
+pub struct Discovery {
+    commands: mpsc::Sender<Command>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    probes: Arc<Mutex<Option<mpsc::Receiver<PublicKey>>>>,
+    trust: Trust,
+    filter: Arc<Filter>,
+}
+
+enum Command {
+    Reached { key: PublicKey, address: SocketAddr, inbound: bool },
+    Unreachable(DeviceId),
+    Goodbye(oneshot::Sender<()>),
+}
+
+impl Discovery {
+    /// Announces the peer door at `port`, and looks for others. Where mDNS cannot run, only trusted devices are found.
+    pub fn start(
+        tasks: &Tasks,
+        events: &Events,
+        trust: &Trust,
+        settings: &Settings,
+        identity: &Arc<Identity>,
+        port: u16,
+    ) -> Self {
+        let filter = Arc::new(Filter::new(&settings.config.discovery));
+        let (commands, inbox) = mpsc::channel(MAILBOX);
+        let (probes, wanted) = mpsc::channel(PROBES);
+        let started = Instant::now();
+        let table = Table::new(identity.id(), trust.snapshot(), 0);
+        let (publish, snapshot) = watch::channel(Arc::new(table.snapshot()));
+        let state = State {
+            card: Card { id: identity.id(), name: identity.name().to_owned(), port },
+            enabled: settings.config.discovery.enabled,
+            lan: Lan::read(&filter),
+            lan_read: started,
+            clocks: (started, SystemTime::now()),
+            filter: filter.clone(),
+            mdns: None,
+            table,
+            started,
+            trust: trust.clone(),
+            events: events.clone(),
+            publish,
+            probes,
+        };
+        tasks.spawn("discovery", state.run(inbox, tasks.stopping().clone()));
+        Self { commands, snapshot, probes: Arc::new(Mutex::new(Some(wanted))), trust: trust.clone(), filter }
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// What is known now and whenever it changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Every device that is trusted, or in sight.
+    pub fn peers(&self) -> Vec<Peer> {
+        let (seen, trust) = (self.snapshot(), self.trust.snapshot());
+        let known: BTreeMap<_, _> = by_id(&trust).collect();
+        let trusted = known.values().filter(|device| device.is_trusted()).map(|device| device.key.device_id());
+        let mut ids: Vec<_> = seen.peers.keys().copied().chain(trusted).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let peers = ids.iter().map(|id| merge(seen.peers.get(id), known.get(id).copied()));
+        peers.filter(|peer| peer.online || peer.state == PeerState::Trusted).collect()
+    }
+
+    /// A device by its key: one that is or was trusted, or is in sight under its id.
+    pub fn view(&self, key: &PublicKey) -> Option<Peer> {
+        let (seen, trust) = (self.snapshot(), self.trust.snapshot());
+        let (sighting, device) = (seen.peers.get(&key.device_id()), trust.devices.get(key));
+        (sighting.is_some() || device.is_some()).then(|| merge(sighting, device))
+    }
+
+    /// The device that `wanted` names: an id, a unique prefix of one, or a name. Anybody can announce any name: to act
+    /// on a trusted device, look it up in the snapshot of trust.
+    pub fn find(&self, wanted: &str) -> Result<Peer, ApiError> {
+        let named = |peer: Peer| (PeerRef { id: peer.id, name: peer.name.clone() }, peer);
+        trust::pick(wanted, self.peers().into_iter().map(named))
+    }
+
+    /// A device proved who it is: it answered at `address`, or (`inbound`) came from there.
+    pub fn reached(&self, key: PublicKey, address: SocketAddr, inbound: bool) {
+        self.tell(Command::Reached { key, address, inbound });
+    }
+
+    /// A device answered at none of its addresses.
+    pub fn unreachable(&self, id: DeviceId) {
+        self.tell(Command::Unreachable(id));
+    }
+
+    /// Where others on the LAN can reach this host, for QR codes and screens.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        Lan::read(&self.filter).own_addresses()
+    }
+
+    /// Tells the network that this device leaves. Nothing is announced from then on.
+    pub async fn goodbye(&self) {
+        let said = async {
+            let (done, said) = oneshot::channel();
+            if self.commands.send(Command::Goodbye(done)).await.is_ok() {
+                let _ = said.await;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, said).await;
+    }
+
+    /// The devices that somebody should try to reach; for the prober, once.
+    pub(crate) fn take_probes(&self) -> Option<mpsc::Receiver<PublicKey>> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn tell(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            tracing::debug!("discovery has too much to do, or has ended");
+        }
+    }
+}
+
+/// Devices by id; a trusted one hides a revoked one.
+fn by_id(trust: &trust::Snapshot) -> impl Iterator<Item = (DeviceId, &Device)> {
+    let of = |trusted| trust.devices.values().filter(move |device| device.is_trusted() == trusted);
+    of(false).chain(of(true)).map(|device| (device.key.device_id(), device))
+}
+
+/// A device as the local door shows it: what was seen of it, and what is known of it.
+fn merge(sighting: Option<&Sighting>, device: Option<&Device>) -> Peer {
+    let online = sighting.is_some_and(|sighting| sighting.online);
+    let mut addresses: Vec<String> =
+        sighting.into_iter().flat_map(|sighting| &sighting.addresses).map(SocketAddr::to_string).collect();
+    let Some(device) = device else {
+        return Peer {
+            id: sighting.map_or(DeviceId([0; 8]), |sighting| sighting.id),
+            name: sighting.map_or_else(String::new, |sighting| sighting.name.clone()),
+            state: PeerState::Discovered,
+            online,
+            addresses,
+            relation: None,
+            public_key: None,
+            paired_at: None,
+            last_seen: None,
+            revoked_at: None,
+            policy: None,
+        };
+    };
+    for address in device.addresses.iter().map(SocketAddr::to_string) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    device.view(online, addresses)
+}
+
+/// What the task owns.
+struct State {
+    card: Card,
+    /// Whether the configuration wants mDNS, and nobody has said goodbye yet.
+    enabled: bool,
+    filter: Arc<Filter>,
+    lan: Lan,
+    lan_read: Instant,
+    /// Both clocks at the last tick.
+    clocks: (Instant, SystemTime),
+    mdns: Option<Mdns>,
+    table: Table,
+    started: Instant,
+    trust: Trust,
+    events: Events,
+    publish: watch::Sender<Arc<Snapshot>>,
+    probes: mpsc::Sender<PublicKey>,
+}
+
+impl State {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, stop: CancellationToken) {
+        self.start_mdns();
+        let mut trust = self.trust.watch();
+        let mut tick = Instant::now() + pause();
+        loop {
+            self.send_probes();
+            let hint = self.table.next_due().map(|ms| self.started + Duration::from_millis(ms));
+            let wake = hint.map_or(tick, |hint| hint.min(tick));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Ok(()) = trust.changed() => {
+                    let snapshot = trust.borrow_and_update().clone();
+                    self.table.trust_changed(snapshot, self.now_ms());
+                }
+                Some(command) = inbox.recv() => self.command(command).await,
+                events = next(&mut self.mdns) => self.network(events).await,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            if Instant::now() >= tick {
+                self.tick().await;
+                tick = Instant::now() + pause();
+            }
+            self.tell();
+        }
+        self.stop_mdns().await;
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Reached { key, address, inbound } => {
+                self.table.reached(&key, address, inbound, self.now_ms());
+                if !inbound && let Err(error) = self.trust.seen(key, address).await {
+                    tracing::warn!(%error, "cannot note where a device was reached");
+                }
+            }
+            Command::Unreachable(id) => {
+                self.table.unreachable(id, self.now_ms());
+                if let Some(mdns) = &self.mdns {
+                    self.table.instances(id).for_each(|instance| mdns.verify(instance));
+                }
+            }
+            Command::Goodbye(done) => {
+                self.enabled = false;
+                self.stop_mdns().await;
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn network(&mut self, events: Option<Vec<Event>>) {
+        let Some(events) = events else { return self.restart_mdns("more was announced than could be followed").await };
+        if self.lan_read.elapsed() > LAN_AGE {
+            self.read_lan();
+        }
+        let now_ms = self.now_ms();
+        for event in events {
+            match event {
+                Event::Resolved(service) => {
+                    if let Some(announcement) = mdns::read(&service, &self.card, &self.lan) {
+                        self.table.announced(announcement, now_ms);
+                    }
+                }
+                Event::Removed(instance) => self.table.removed(&instance, now_ms),
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let (instant, wall) = std::mem::replace(&mut self.clocks, (Instant::now(), SystemTime::now()));
+        let slept = wall.elapsed().unwrap_or_default().saturating_sub(instant.elapsed()) > SLEPT;
+        if self.read_lan() || slept {
+            self.table.look_again(self.now_ms());
+        }
+        if slept {
+            self.restart_mdns("the machine slept").await;
+        } else if let Some(mdns) = &self.mdns
+            && mdns.is_flooded().await
+        {
+            self.restart_mdns("far too much is announced on this network").await;
+        }
+        self.table.tick(self.now_ms());
+    }
+
+    /// Looks at the interfaces again, and says whether they changed.
+    fn read_lan(&mut self) -> bool {
+        let old = std::mem::replace(&mut self.lan, Lan::read(&self.filter));
+        self.lan_read = Instant::now();
+        old != self.lan
+    }
+
+    fn start_mdns(&mut self) {
+        if !self.enabled {
+            return;
+        }
+        self.mdns = Mdns::start(&self.card, &self.filter)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "mDNS cannot run: this device is not announced, and only trusted devices are found. \
+                     Pair with others by their address: kithctl pair HOST"
+                );
+            })
+            .ok();
+    }
+
+    async fn stop_mdns(&mut self) {
+        if let Some(mdns) = self.mdns.take() {
+            mdns.stop().await;
+        }
+    }
+
+    async fn restart_mdns(&mut self, why: &str) {
+        tracing::info!(why, "starting mDNS anew");
+        self.stop_mdns().await;
+        self.start_mdns();
+        self.table.relist(self.now_ms());
+    }
+
+    fn send_probes(&mut self) {
+        for key in self.table.due(self.now_ms()) {
+            // Where the prober has too much to do, the next tick asks again.
+            let _ = self.probes.try_send(key);
+        }
+    }
+
+    fn tell(&mut self) {
+        for fact in self.table.facts() {
+            self.events.publish(&fact);
+        }
+        let snapshot = self.table.snapshot();
+        self.publish.send_if_modified(|old| {
+            let changed = old.peers != snapshot.peers;
+            if changed {
+                *old = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+}
+
+async fn next(mdns: &mut Option<Mdns>) -> Option<Vec<Event>> {
+    match mdns {
+        Some(mdns) => mdns.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn pause() -> Duration {
+    let jitter = getrandom::u64().unwrap_or_default() % (2 * JITTER_MS);
+    Duration::from_millis(TICK_MS - JITTER_MS + jitter)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+use kith_proto::control::types::{Offers, Policy, Relation};
+use proptest::prelude::*;
+
+use super::*;
+
+const OWN: DeviceId = DeviceId([0xff; 8]);
+
+fn key(n: u8) -> PublicKey {
+    PublicKey([n; 32])
+}
+
+fn id(n: u8) -> DeviceId {
+    key(n).device_id()
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([192, 168, 1, n], 44_000))
+}
+
+fn device(n: u8) -> Device {
+    Device {
+        key: key(n),
+        name: format!("nas{n}"),
+        our_name: None,
+        relation: Relation::Own,
+        policy: Policy::default(),
+        addresses: vec![address(200)],
+        paired_ms: 0,
+        last_seen_ms: None,
+        revoked_ms: None,
+    }
+}
+
+fn trust(devices: impl IntoIterator<Item = Device>) -> Arc<trust::Snapshot> {
+    let mut snapshot = trust::Snapshot::default();
+    snapshot.devices = devices.into_iter().map(|device| (device.key, device)).collect();
+    Arc::new(snapshot)
+}
+
+fn announcement(instance: &str, id: DeviceId, addresses: &[u8]) -> Announcement {
+    let addresses = addresses.iter().copied().map(address).collect();
+    Announcement { instance: instance.to_owned(), id, name: "announced".to_owned(), addresses }
+}
+
+/// A table whose trusted devices have just been tried.
+fn table(devices: impl IntoIterator<Item = Device>) -> Table {
+    let mut table = Table::new(OWN, trust(devices), 0);
+    table.due(0);
+    table
+}
+
+fn kinds(table: &mut Table) -> Vec<&'static str> {
+    table.facts().iter().map(Fact::kind).collect()
+}
+
+fn addresses(table: &Table, id: DeviceId) -> Vec<SocketAddr> {
+    table.snapshot().peers[&id].addresses.clone()
+}
+
+#[test]
+fn a_stranger_is_what_its_announcements_say() {
+    let mut table = table([]);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    assert_eq!(kinds(&mut table), ["peer:discovered"]);
+    table.announced(announcement("a", id(1), &[1]), 1);
+    assert_eq!(kinds(&mut table), [""; 0]);
+    table.announced(announcement("a", id(1), &[2, 1]), 2);
+    assert_eq!(kinds(&mut table), ["peer:updated"]);
+    table.removed("a", 3);
+    assert_eq!(kinds(&mut table), ["peer:lost"]);
+    assert!(table.snapshot().peers.is_empty());
+    table.announced(announcement("a", OWN, &[1]), 4);
+    assert!(table.snapshot().peers.is_empty());
+    assert_eq!(table.next_due(), None, "nobody tries to reach a stranger");
+}
+
+#[test]
+fn d28_a_trusted_device_is_online_when_it_was_reached() {
+    let mut table = table([device(1)]);
+    table.announced(announcement("a", id(1), &[1]), 2_000);
+    assert!(!table.snapshot().peers[&id(1)].online, "an announcement proves nothing");
+    assert_eq!(table.due(2_000), [key(1)], "but is worth a try");
+    table.unreachable(id(1), 2_100);
+    table.reached(&key(2), address(1), false, 2_200);
+    assert!(!table.snapshot().peers[&id(1)].online, "another key is another device");
+    table.facts();
+    table.reached(&key(1), address(1), false, 2_300);
+    assert_eq!(kinds(&mut table), ["peer:discovered"]);
+    assert_eq!(table.due(2_300), [], "a device that is there is left alone");
+}
+
+#[test]
+fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
+    let mut table = table([device(1)]);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    table.reached(&key(1), address(1), false, 0);
+    table.facts();
+    let mut tries = 0;
+    for now in 0..10_000 {
+        table.removed("a", now);
+        table.announced(announcement("a", id(1), &[1]), now);
+        table.removed("a", now);
+        let due = table.due(now).len();
+        tries += due;
+        if due > 0 {
+            table.reached(&key(1), address(1), false, now);
+        }
+    }
+    assert_eq!(kinds(&mut table), [""; 0]);
+    assert!((1..=10).contains(&tries), "{tries} tries in ten seconds");
+    assert!(addresses(&table, id(1)).contains(&address(1)));
+    table.removed("a", 10_000);
+    table.unreachable(id(1), 10_000);
+    assert_eq!(kinds(&mut table), ["peer:lost"], "nobody there: lost at once");
+    assert_eq!(table.due(10_000 + SECOND_CHANCE_MS), [key(1)], "and given a second chance");
+}
+
+#[test]
+fn c20_a_flood_evicts_only_strangers() {
+    let mut table = table([device(1)]);
+    table.reached(&key(1), address(1), false, 0);
+    for n in 0..1_000_u64 {
+        let stranger = DeviceId((n << 8).to_be_bytes());
+        table.announced(announcement(&n.to_string(), stranger, &[2]), n);
+    }
+    let snapshot = table.snapshot();
+    assert_eq!(snapshot.peers.len(), limits::DISCOVERED_PEERS + 1);
+    assert!(snapshot.peers[&id(1)].online);
+    assert!(!snapshot.peers.contains_key(&DeviceId([0; 8])), "the oldest went");
+    assert_eq!(table.owners.len(), limits::DISCOVERED_PEERS);
+    let facts = kinds(&mut table);
+    assert_eq!(facts.iter().filter(|kind| **kind == "peer:lost").count(), 1_000 - limits::DISCOVERED_PEERS);
+}
+
+#[test]
+fn d28_whoever_claims_an_id_only_adds_to_it() {
+    let mut table = table([]);
+    table.announced(Announcement { name: "real".to_owned(), ..announcement("a", id(1), &[1, 2]) }, 0);
+    let many: Vec<u8> = (10..50).collect();
+    for n in 0..10 {
+        table.announced(Announcement { name: "fake".to_owned(), ..announcement(&format!("f{n}"), id(1), &many) }, 1);
+    }
+    let peer = &table.snapshot().peers[&id(1)];
+    assert_eq!(peer.name, "real");
+    assert_eq!(peer.addresses.len(), limits::PEER_ADDRESSES);
+    assert!(peer.addresses.contains(&address(1)) && peer.addresses.contains(&address(2)));
+    table.facts();
+    for n in 0..10 {
+        table.removed(&format!("f{n}"), 2);
+    }
+    assert_eq!(kinds(&mut table), [""; 0], "the real one is still there");
+    table.removed("a", 3);
+    assert_eq!(kinds(&mut table), ["peer:lost"]);
+}
+
+#[test]
+fn d28_an_instance_that_changes_its_id_leaves_the_old_one() {
+    let mut table = table([device(1)]);
+    table.reached(&key(1), address(1), false, 0);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    table.announced(announcement("a", id(2), &[1]), 1);
+    assert!(table.instances(id(1)).next().is_none());
+    assert!(table.snapshot().peers[&id(1)].online, "until somebody looks");
+    assert!(table.snapshot().peers[&id(2)].online);
+}
+
+#[test]
+fn addresses_are_kept_newest_first_and_fade() {
+    let mut table = table([]);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    table.announced(announcement("a", id(1), &[2]), 0);
+    assert_eq!(addresses(&table, id(1)), [address(2), address(1)]);
+    table.announced(announcement("a", id(1), &[1, 2]), 19_000);
+    assert_eq!(addresses(&table, id(1)), [address(2), address(1)], "a stale record that comes back is not news");
+    table.announced(announcement("a", id(1), &[2]), 30_000);
+    table.facts();
+    table.tick(30_000 + STALE_MS - 1);
+    assert_eq!(addresses(&table, id(1)).len(), 2);
+    table.tick(30_000 + STALE_MS);
+    assert_eq!(addresses(&table, id(1)), [address(2)]);
+    assert_eq!(kinds(&mut table), ["peer:updated"]);
+}
+
+#[test]
+fn of_a_device_that_came_only_the_ip_is_news() {
+    let mut table = table([device(1)]);
+    let from = |n| SocketAddr::new(address(n).ip(), 50_000);
+    table.reached(&key(1), from(7), true, 2_000);
+    assert_eq!(addresses(&table, id(1)), [address(7)], "with the port that is known");
+    assert!(!table.snapshot().peers[&id(1)].online, "coming is not being reachable");
+    assert_eq!(table.due(2_000), [key(1)]);
+    table.reached(&key(1), address(7), false, 2_100);
+    table.reached(&key(1), from(7), true, 50_000);
+    assert_eq!(addresses(&table, id(1)), [address(7)]);
+    table.tick(70_000);
+    assert_eq!(table.due(70_000), [], "who came lately need not be tried");
+    table.tick(100_000);
+    assert_eq!(table.due(100_000), [key(1)]);
+}
+
+#[test]
+fn tries_come_on_ticks_and_grow_rare() {
+    let mut table = Table::new(OWN, trust([device(1), device(2)]), 0);
+    assert_eq!(table.due(0).len(), 2, "everybody at the start");
+    table.reached(&key(2), address(2), false, 0);
+    let mut tries = [0, 0];
+    for tick in 1..=240 {
+        let now = tick * TICK_MS;
+        table.tick(now);
+        for due in table.due(now) {
+            if due == key(1) {
+                tries[0] += 1;
+                table.unreachable(id(1), now);
+            } else {
+                tries[1] += 1;
+                table.reached(&key(2), address(2), false, now);
+            }
+        }
+        assert_eq!(table.next_due(), None, "no wake-ups between the ticks");
+    }
+    assert_eq!(tries[1], 120, "two hours, once a minute");
+    assert!((40..80).contains(&tries[0]), "{}", tries[0]);
+    table.look_again(8_000_000);
+    assert_eq!(table.due(8_000_000).len(), 2);
+}
+
+#[test]
+fn changes_of_trust_are_facts() {
+    let mut table = table([]);
+    let mut seen = |devices: Vec<Device>, now| {
+        table.trust_changed(trust(devices), now);
+        kinds(&mut table)
+    };
+    assert_eq!(seen(vec![device(1)], 0), ["peer:paired"]);
+    assert_eq!(seen(vec![Device { last_seen_ms: Some(5), ..device(1) }], 1), [""; 0]);
+    assert_eq!(seen(vec![Device { our_name: Some("attic".to_owned()), ..device(1) }], 2), ["peer:updated"]);
+    let policy = Policy { offers: Offers::Never, ..Policy::default() };
+    assert_eq!(seen(vec![Device { policy, ..device(1) }], 3), ["peer:updated"]);
+    assert_eq!(seen(vec![Device { revoked_ms: Some(4), ..device(1) }], 4), ["peer:revoked"]);
+    assert_eq!(seen(vec![device(1), device(2)], 5), ["peer:paired"; 2]);
+    assert_eq!(table.due(5), [], "the other side needs a moment, too");
+    assert_eq!(table.due(5 + PAIRED_GRACE_MS).len(), 2);
+}
+
+#[test]
+fn a_stranger_that_is_paired_and_revoked_stays_in_sight() {
+    let mut table = table([]);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    table.trust_changed(trust([device(1)]), 1);
+    table.trust_changed(trust([Device { revoked_ms: Some(2), ..device(1) }]), 2);
+    let facts = table.facts();
+    assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["peer:discovered", "peer:paired", "peer:revoked"]);
+    for (fact, state) in facts.iter().zip(["discovered", "trusted", "revoked"]) {
+        assert_eq!((&fact.data()["online"], &fact.data()["state"]), (&true.into(), &state.into()));
+    }
+    table.removed("a", 3);
+    assert_eq!(kinds(&mut table), ["peer:lost"]);
+    assert!(table.snapshot().peers.is_empty());
+}
+
+#[test]
+fn who_is_not_announced_again_after_a_new_start_is_gone() {
+    let mut table = table([]);
+    table.announced(announcement("a", id(1), &[1]), 0);
+    table.announced(announcement("b", id(2), &[2]), 0);
+    table.facts();
+    table.relist(1_000);
+    table.announced(announcement("b", id(2), &[2]), 2_000);
+    table.tick(1_000 + RELIST_MS);
+    assert_eq!(kinds(&mut table), ["peer:lost"]);
+    assert!(table.snapshot().peers.contains_key(&id(2)));
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Announced(u8, u8, Vec<u8>),
+    Removed(u8),
+    Reached(u8, u8, bool),
+    Unreachable(u8),
+    Trust(Vec<(u8, bool)>),
+    Relist,
+    Tick,
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let n = || 0..8_u8;
+    prop_oneof![
+        (n(), n(), prop::collection::vec(any::<u8>(), 1..17)).prop_map(|(i, d, a)| Input::Announced(i, d, a)),
+        n().prop_map(Input::Removed),
+        (n(), any::<u8>(), any::<bool>()).prop_map(|(d, a, inbound)| Input::Reached(d, a, inbound)),
+        n().prop_map(Input::Unreachable),
+        prop::collection::vec((n(), any::<bool>()), 0..6).prop_map(Input::Trust),
+        Just(Input::Relist),
+        Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: bounds hold, trusted devices stay, and whoever follows the facts knows
+    /// what the table knows.
+    #[test]
+    fn bounds_hold_and_facts_tell_everything(inputs in prop::collection::vec((input(), 0..40_000_u64), 1..120)) {
+        let mut table = Table::new(OWN, trust([]), 0);
+        let mut told = BTreeMap::new();
+        let mut now = 0;
+        for (input, pause) in inputs {
+            now += pause;
+            match input {
+                Input::Announced(i, d, a) => table.announced(announcement(&i.to_string(), id(d), &a), now),
+                Input::Removed(i) => table.removed(&i.to_string(), now),
+                Input::Reached(d, a, inbound) => table.reached(&key(d), address(a), inbound, now),
+                Input::Unreachable(d) => table.unreachable(id(d), now),
+                Input::Trust(devices) => {
+                    let devices = devices.into_iter();
+                    let devices = devices.map(|(d, revoked)| Device { revoked_ms: revoked.then_some(1), ..device(d) });
+                    table.trust_changed(trust(devices), now);
+                }
+                Input::Relist => table.relist(now),
+                Input::Tick => table.tick(now),
+            }
+            prop_assert!(table.due(now).iter().all(|key| table.trust.trusted(key).is_some()));
+            for fact in table.facts() {
+                let peer: Peer = serde_json::from_value(fact.data()).unwrap();
+                told.insert(peer.id, peer);
+            }
+            let instances: usize = table.entries.values().map(|entry| entry.instances.len()).sum();
+            prop_assert_eq!(instances, table.owners.len());
+            for (id, entry) in &table.entries {
+                prop_assert!(entry.places.len() <= limits::PEER_ADDRESSES && entry.instances.len() <= INSTANCES);
+                let told = told.get(id).ok_or_else(|| TestCaseError::fail("a device that no fact told of"))?;
+                prop_assert_eq!(told.online, entry.shown.as_ref().unwrap().online);
+                prop_assert_eq!(told.state == PeerState::Trusted, table.is_trusted(id));
+            }
+            for device in table.trust.devices.values().filter(|device| device.is_trusted()) {
+                prop_assert!(table.entries.contains_key(&device.key.device_id()));
+            }
+            for (id, told) in &told {
+                prop_assert!(table.entries.contains_key(id) || !told.online);
+            }
+        }
+    }
+}

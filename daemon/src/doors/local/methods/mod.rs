@@ -1,0 +1,104 @@
+//! One short function for each method: decode is done, here is one call, encode follows.
+
+mod daemon;
+mod pairing;
+mod peers;
+mod transfer;
+
+use std::sync::Arc;
+
+use kith_proto::control::method as m;
+use kith_proto::control::{ApiError, Code};
+
+use super::dispatch::Table;
+use super::subscribe::subscribe;
+use crate::config::Settings;
+use crate::discovery::Discovery;
+use crate::event::Events;
+use crate::identity::Identity;
+use crate::pairing::Pairing;
+use crate::store;
+use crate::task::Tasks;
+use crate::transfer::Transfers;
+use crate::trust::Trust;
+
+/// Everything that a method may call.
+pub struct Engines {
+    /// The configuration in force.
+    pub settings: Settings,
+    /// This device.
+    pub identity: Arc<Identity>,
+    /// Whom this device trusts.
+    pub trust: Trust,
+    /// Who is there.
+    pub discovery: Discovery,
+    /// PINs and QRs.
+    pub pairing: Pairing,
+    /// Files and texts.
+    pub transfers: Transfers,
+    /// What happens.
+    pub events: Events,
+    /// Who runs everything.
+    pub tasks: Tasks,
+    /// Another one after each start.
+    pub boot_id: String,
+    /// When the daemon started, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// The port of the peer door.
+    pub peer_port: u16,
+}
+
+/// Every method. The list is complete: a test compares it with the contract.
+pub fn table() -> Table {
+    Table::default()
+        .with::<m::Hello, _, _>(daemon::hello)
+        .with::<m::Status, _, _>(daemon::status)
+        .with::<m::Identity, _, _>(daemon::identity)
+        .with::<m::Config, _, _>(daemon::config)
+        .with::<m::Doctor, _, _>(daemon::doctor)
+        .with::<m::Shutdown, _, _>(daemon::shutdown)
+        .with::<m::Subscribe, _, _>(subscribe)
+        .with::<m::PeersList, _, _>(peers::list)
+        .with::<m::TrustList, _, _>(peers::trusted)
+        .with::<m::TrustShow, _, _>(peers::show)
+        .with::<m::TrustRename, _, _>(peers::rename)
+        .with::<m::TrustPolicy, _, _>(peers::policy)
+        .with::<m::TrustRevoke, _, _>(peers::revoke)
+        .with::<m::PairingOpen, _, _>(pairing::open)
+        .with::<m::PairingJoin, _, _>(pairing::join)
+        .with::<m::PairingCancel, _, _>(pairing::cancel)
+        .with::<m::TransferSend, _, _>(transfer::send)
+        .with::<m::TransferFeed, _, _>(transfer::feed)
+        .with::<m::TransferList, _, _>(transfer::list)
+        .with::<m::TransferShow, _, _>(transfer::show)
+        .with::<m::TransferCancel, _, _>(transfer::cancel)
+        .with::<m::TransferRetry, _, _>(transfer::retry)
+        .with::<m::InboxList, _, _>(transfer::inbox)
+        .with::<m::InboxAccept, _, _>(transfer::accept)
+        .with::<m::InboxReject, _, _>(transfer::reject)
+}
+
+/// The database failed: the caller learns that, the log learns why.
+fn database(error: store::Error) -> ApiError {
+    match error {
+        store::Error::Closed => ApiError::new(Code::ShuttingDown, "the daemon is stopping"),
+        error => {
+            tracing::error!(%error, "the database failed");
+            ApiError::new(Code::Internal, "the database failed; the log has the details")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_contract_is_served() {
+        let mut served = table().names();
+        let mut contract: Vec<_> = m::ALL.iter().map(|(name, _)| *name).collect();
+        served.sort_unstable();
+        contract.sort_unstable();
+        assert_eq!(served, contract);
+    }
+}
