@@ -1,1 +1,42 @@
-fn main() {}
+//! `kithctl`: the Kith daemon from a terminal or a script.
+//!
+//! ```text
+//! args       the command line, and where the daemon's socket is
+//! values     single values on the command line: sizes, PINs, words, paths
+//! commands/  one file a subject; each command is a function from its arguments to a result
+//! client     JSON-RPC over the local door; nothing else knows how a request looks
+//! transport  the stream beneath it (a Unix socket; a named pipe joins here)
+//! output     everything that is written: results to stdout, all else to stderr, peers' text escaped
+//! progress   bars on a terminal
+//! diagnose   why the daemon cannot be reached, and the next command
+//! error      what a failed command says and its exit code
+//! interrupt  Ctrl+C: exit code 130, and what is taken back before
+//! ```
+//!
+//! Deliberately absent: async (one question at a time, on one connection), knowledge of files, keys or the network
+//! (the daemon's), and state of its own.
+
+mod args;
+mod client;
+mod commands;
+mod diagnose;
+mod error;
+mod interrupt;
+mod output;
+mod progress;
+mod transport;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => interrupt::run(move |interrupt| commands::run(cli, interrupt)).into(),
+        Err(help_or_usage) => Output::asked_for_json().command_line(&help_or_usage).into(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Single values on the command line: sizes, PINs, words, paths; and how a value is written back.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Bytes: `4096`, `10M`, `2GiB`. `K`, `M`, `G`, `T` and `KiB` … are powers of 1024, `KB` … of 1000.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => 0,
+    };
+    match number.parse::<u64>().ok().filter(|_| factor > 0).and_then(|number| number.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => Err("a size is a number of bytes, or a number with K, M, G, T, KiB, MiB, … or KB, MB, …".to_owned()),
+    }
+}
+
+/// A PIN as people type it: six digits, in groups or not.
+pub fn pin(text: &str) -> Result<String, String> {
+    let pin: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
+    if pin.len() == 6 && pin.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(pin)
+    } else {
+        Err("a PIN is six digits".to_owned())
+    }
+}
+
+/// One of `words`, as the type whose wire form they are.
+pub fn word<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| serde_json::from_value::<T>(Value::String(word)))
+}
+
+/// `path` from the root, as a text; symbolic links stay as they are.
+pub fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A text as one word of a shell's command line.
+pub fn shell_word(text: &str) -> String {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_proto::control::types::Offers;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("4096", Some(4096)),
+            ("10M", Some(10 << 20)),
+            ("10 MiB", Some(10 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("2gb", Some(2_000_000_000)),
+            ("1t", Some(1 << 40)),
+            ("16777216T", None),
+            ("99999999999999999999", None),
+            ("1.5G", None),
+            ("-1", None),
+            ("M", None),
+            ("10X", None),
+            ("", None),
+        ] {
+            assert_eq!(size(text).ok(), bytes, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pins() {
+        for (text, read) in [
+            ("123456", Some("123456")),
+            ("123 456", Some("123456")),
+            ("000-000", Some("000000")),
+            ("12345", None),
+            ("1234567", None),
+            ("12345a", None),
+            ("１２３４５６", None),
+            ("", None),
+        ] {
+            assert_eq!(pin(text).ok().as_deref(), read, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_wire() {
+        let command = clap::Command::new("x").arg(clap::Arg::new("w").value_parser(word::<Offers>(["ask", "auto"])));
+        let read = |text| command.clone().try_get_matches_from(["x", text]).map(|m| m.get_one::<Offers>("w").copied());
+        assert_eq!(read("auto").unwrap(), Some(Offers::Auto));
+        assert!(read("unknown").is_err());
+    }
+
+    #[test]
+    fn shell_words() {
+        for (text, word) in
+            [("nas-2.local", "nas-2.local"), ("/a/b", "/a/b"), ("a b", "'a b'"), ("", "''"), ("k's", r"'k'\''s'")]
+        {
+            assert_eq!(shell_word(text), word);
+        }
+    }
+}
