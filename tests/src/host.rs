@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -32,7 +31,12 @@ impl Host {
     /// A device on this machine, not started. Its discovery is off, so that tests do not meet each other's devices;
     /// [`Host::configure`] changes that.
     pub fn new(name: &str) -> Self {
-        let host = Self::at(name, Vec::new(), Ipv4Addr::LOCALHOST.into());
+        Self::under(&std::env::temp_dir(), name)
+    }
+
+    /// As [`Host::new`], its home below `parent`.
+    pub fn under(parent: &Path, name: &str) -> Self {
+        let host = Self::at(parent, name, Vec::new(), Ipv4Addr::LOCALHOST.into());
         host.configure("[discovery]\nenabled = false\n");
         host
     }
@@ -47,7 +51,7 @@ impl Host {
 
     /// A device on host `i` of `lab`, not started.
     pub fn on(lab: &Lab, i: usize, name: &str) -> Self {
-        let host = Self::at(name, lab.prefix(i), lab.ip(i).into());
+        let host = Self::at(&std::env::temp_dir(), name, lab.prefix(i), lab.ip(i).into());
         host.configure("");
         host
     }
@@ -60,8 +64,8 @@ impl Host {
         host
     }
 
-    fn at(name: &str, prefix: Vec<String>, ip: IpAddr) -> Self {
-        let home = tempfile::Builder::new().prefix("kith-").tempdir().expect("a temporary directory");
+    fn at(parent: &Path, name: &str, prefix: Vec<String>, ip: IpAddr) -> Self {
+        let home = tempfile::Builder::new().prefix("kith-").tempdir_in(parent).expect("a temporary directory");
         let notices = UnixDatagram::bind(home.path().join("notify.sock")).expect("a socket in the home");
         notices.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
         Self { name: name.to_owned(), home, prefix, ip, daemon: None, notices, environment: Vec::new() }
@@ -322,6 +326,17 @@ impl Host {
         found.unwrap_or_else(|| panic!("{} never saw {peer} so; its peers: {last}", self.name))
     }
 
+    /// Waits until `peer` is not in the list of peers, or offline.
+    #[track_caller]
+    pub fn wait_peer_gone(&self, peer: &str) {
+        let mut door = self.door();
+        wait::until_true("a peer to be gone", 3 * PATIENCE, || {
+            let list = door.call("peers.list", json!({}));
+            let mut peers = list["peers"].as_array().expect("a list of peers").iter();
+            !peers.any(|it| it["id"] == peer && it["online"] == true)
+        });
+    }
+
     /// A program on this device, with nothing of the machine's environment.
     fn command(&self, program: &Path) -> Command {
         let mut command = prefixed(&self.prefix, program.to_str().expect("a path in UTF-8"));
@@ -350,10 +365,4 @@ pub fn pair(shows: &Host, types: &Host) {
     let target = authority(shows.ip, shown["port"].as_u64().expect("a port"));
     types.ctl(&["pair", &target, "--pin", pin, "--json"]).ok();
     window.finish(PATIENCE).ok();
-}
-
-/// A number that no other call in this process returned: for names.
-pub fn unique() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
