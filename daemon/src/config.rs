@@ -1,0 +1,354 @@
+//! Command line, environment and configuration file: the only place that reads any of them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use directories::{ProjectDirs, UserDirs};
+use kith_proto::{limits, text};
+use serde::{Deserialize, Serialize};
+
+/// Command line of `kithd`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kithd",
+    version,
+    about = "Lets this device know the others on the LAN: pairing, discovery, transfers. Needs no configuration.",
+    after_help = "Example:\n  kithd                    run with everything in its usual place\n  kithd --home /tmp/a      keep configuration, data, socket and received files under one directory"
+)]
+pub struct Args {
+    /// Keep configuration, data, socket and received files under this directory
+    #[arg(long, env = "KITH_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Read this configuration file instead of the usual one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Listen for kithctl on this socket instead of the usual one
+    #[arg(long, env = "KITH_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+    /// Check the configuration, say what it is, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Make a new identity where the old key is lost; every peer must pair again
+    #[arg(long)]
+    pub new_identity: bool,
+}
+
+/// `config.toml`. Every key has a default; an unknown key is an error that names it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The name that other devices show; the host's name when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The door for paired devices.
+    pub peer: PeerConfig,
+    /// How devices find each other.
+    pub discovery: DiscoveryConfig,
+    /// What becomes of received files.
+    pub receive: ReceiveConfig,
+    /// What waits for peers that are offline.
+    pub outbox: OutboxConfig,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How much is logged.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what went wrong here.
+    Error,
+    /// And what may need attention.
+    Warn,
+    /// And the milestones.
+    #[default]
+    Info,
+    /// And the steps between them.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// The journal when stderr is connected to it, text otherwise.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[peer]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeerConfig {
+    /// The port of the peer door; 0 takes the one that follows from the device id, or the next free one.
+    pub port: u16,
+}
+
+/// `[discovery]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoveryConfig {
+    /// Announce this device and look for others by mDNS.
+    pub enabled: bool,
+    /// Also on the loopback interface: for several daemons on one machine.
+    pub loopback: bool,
+    /// Only on these interfaces; on every real one when empty.
+    pub interfaces: Vec<String>,
+}
+
+impl Default for DiscoveryConfig {
+    fn default() -> Self {
+        Self { enabled: true, loopback: false, interfaces: Vec::new() }
+    }
+}
+
+/// `[receive]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiveConfig {
+    /// Where files go that no policy or answer sends elsewhere; `Kith` in the download directory when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// A program that is run after each finished receive: argv, never a shell line. Details are in KITH_* variables.
+    pub hook: Vec<String>,
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// Days that a transfer waits for its peer, and an offer for its answer.
+    pub days: u16,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { days: 7 }
+    }
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The configuration file, whether it exists or not.
+    pub config: PathBuf,
+    /// Keys and database.
+    pub data: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Received files.
+    pub downloads: PathBuf,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What the file and the command line say.
+    pub config: Config,
+    /// Where everything lies.
+    pub paths: Paths,
+    /// The device's name, cleaned and cut to size.
+    pub name: String,
+    /// Whether a lost key may be replaced.
+    pub new_identity: bool,
+    /// Whether the service manager connected stderr to its journal.
+    pub stderr_is_journal: bool,
+}
+
+/// A configuration that cannot be used. The daemon exits with 78 (`EX_CONFIG`).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the message names key and line.
+    #[error("the configuration {path} is wrong: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Key, line and reason.
+        message: String,
+    },
+    /// A value outside its range.
+    #[error("the configuration {path} is wrong: {key} {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+    },
+    /// No home directory to put anything in.
+    #[error("cannot find this user's home directory; say where to keep data with --home DIR")]
+    NoHome,
+}
+
+impl Settings {
+    /// Reads environment and file. `args` win over the file.
+    pub fn load(args: &Args) -> Result<Self, Error> {
+        let mut paths = Paths::find(args)?;
+        let mut config = Config::read(&paths.config, args.config.is_some())?;
+        if let Some(level) = args.log {
+            config.log.level = level;
+        }
+        if let Some(dir) = &config.receive.dir {
+            paths.downloads = dir.clone();
+        }
+        let host = rustix::system::uname();
+        let raw = config.name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
+        Ok(Self {
+            name: text::device_name(&raw, limits::DEVICE_NAME),
+            config,
+            paths,
+            new_identity: args.new_identity,
+            stderr_is_journal: stderr_is_journal(),
+        })
+    }
+}
+
+impl Config {
+    fn read(path: &Path, must_exist: bool) -> Result<Self, Error> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Self::default()),
+            Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        };
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| Error::Parse { path: path.to_owned(), message: error.to_string().trim().to_owned() })?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), Error> {
+        let wrong = |key, problem: &str| Err(Error::Value { path: path.to_owned(), key, problem: problem.to_owned() });
+        if self.receive.dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            return wrong("receive.dir", "must be an absolute path");
+        }
+        if self.receive.hook.first().is_some_and(|program| !Path::new(program).is_absolute()) {
+            return wrong("receive.hook", "must begin with the absolute path of a program");
+        }
+        if self.outbox.days == 0 || self.outbox.days > 365 {
+            return wrong("outbox.days", "must be between 1 and 365");
+        }
+        if self.peer.port != 0 && self.peer.port < 1024 {
+            return wrong("peer.port", "must be 0 or at least 1024");
+        }
+        Ok(())
+    }
+}
+
+impl Paths {
+    fn find(args: &Args) -> Result<Self, Error> {
+        let mut paths = match &args.home {
+            Some(home) => Self::under(&std::path::absolute(home).map_err(|_| Error::NoHome)?),
+            None => Self::usual()?,
+        };
+        if let Some(config) = &args.config {
+            paths.config.clone_from(config);
+        }
+        if let Some(socket) = &args.socket {
+            paths.socket = std::path::absolute(socket).map_err(|_| Error::NoHome)?;
+        }
+        Ok(paths)
+    }
+
+    fn under(home: &Path) -> Self {
+        Self {
+            config: home.join("config.toml"),
+            data: home.join("data"),
+            socket: home.join("control.sock"),
+            downloads: home.join("received"),
+        }
+    }
+
+    fn usual() -> Result<Self, Error> {
+        let dirs = ProjectDirs::from("", "", "kith").ok_or(Error::NoHome)?;
+        let user = UserDirs::new().ok_or(Error::NoHome)?;
+        let downloads = user.download_dir().map_or_else(|| user.home_dir().join("Downloads"), Path::to_owned);
+        let runtime = environment("RUNTIME_DIRECTORY")
+            .or_else(|| environment("XDG_RUNTIME_DIR").map(|dir| dir.join("kith")))
+            .unwrap_or_else(|| dirs.data_local_dir().to_owned());
+        Ok(Self {
+            config: dirs.config_dir().join("config.toml"),
+            data: environment("STATE_DIRECTORY").unwrap_or_else(|| dirs.data_dir().to_owned()),
+            socket: runtime.join("control.sock"),
+            downloads: downloads.join("Kith"),
+        })
+    }
+}
+
+/// An absolute path from the environment; anything else there is as good as nothing.
+fn environment(name: &str) -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// systemd says in `JOURNAL_STREAM` which device and inode its journal's pipe has.
+fn stderr_is_journal() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check(Path::new("config.toml")).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        assert_eq!(check("").unwrap().outbox.days, 7);
+        assert_eq!(check("name = \"nas\"\n[peer]\nport = 44001").unwrap().peer.port, 44_001);
+        for (text, named) in [
+            ("nmae = \"nas\"", "nmae"),
+            ("[peer]\nprot = 1", "prot"),
+            ("[peer]\nport = 70000", "port"),
+            ("[peer]\nport = 80", "peer.port"),
+            ("[log]\nlevel = \"loud\"", "loud"),
+            ("[receive]\ndir = \"here\"", "receive.dir"),
+            ("[receive]\nhook = [\"notify\"]", "receive.hook"),
+            ("[outbox]\ndays = 0", "outbox.days"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(named), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_home_holds_everything() {
+        let paths = Paths::under(Path::new("/tmp/a"));
+        for path in [&paths.config, &paths.data, &paths.socket, &paths.downloads] {
+            assert!(path.starts_with("/tmp/a"));
+        }
+    }
+}

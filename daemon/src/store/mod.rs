@@ -1,0 +1,159 @@
+//! The database: one connection on one thread; a closure is a transaction.
+//!
+//! `migrate` brings an older database up to date. The tables belong to the rooms that fill them: `trust` and
+//! `transfer` write their own SQL and hand it in as closures.
+
+mod migrate;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+/// Closures that may wait for the thread.
+const MAILBOX: usize = 256;
+
+/// A handle to the database. The thread ends, and the connection closes, when the last handle is dropped.
+#[derive(Clone)]
+pub struct Store {
+    work: mpsc::Sender<Work>,
+    path: PathBuf,
+}
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite says no.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A newer kithd wrote this database.
+    #[error("the database is of version {found}, this kithd knows up to {known}: a newer kithd wrote it")]
+    Future {
+        /// Its version.
+        found: usize,
+        /// The newest version known here.
+        known: usize,
+    },
+    /// No copy could be made before a migration.
+    #[error("cannot keep a copy of the database before changing it: {0}")]
+    Copy(#[source] std::io::Error),
+    /// The thread has ended.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl Store {
+    /// Opens or creates the database at `path` and migrates it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        // A small cache: the working set is small, and an idle daemon should be too.
+        connection.pragma_update(None, "cache_size", -1024)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        migrate::run(&mut connection, path)?;
+
+        let (work, mut mailbox) = mpsc::channel::<Work>(MAILBOX);
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(work) = mailbox.blocking_recv() {
+                    work(&mut connection);
+                }
+            })
+            .map_err(Error::Copy)?;
+        Ok(Self { work, path: path.to_owned() })
+    }
+
+    /// Runs `work` in a transaction and waits for its result. An error rolls everything back.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+        .await
+    }
+
+    /// Runs `work`, which only reads.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.run(move |connection| work(connection)).await
+    }
+
+    /// Where the database lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    async fn run<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            // Whoever asked may have stopped waiting; the work is done all the same.
+            let _ = answer.send(work(connection));
+        });
+        self.work.send(work).await.map_err(|_| Error::Closed)?;
+        Ok(result.await.map_err(|_| Error::Closed)??)
+    }
+}
+
+/// A column that holds JSON.
+pub fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// JSON for a column.
+pub fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_rolls_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("kith.db")).unwrap();
+        let failed = store
+            .write(|tx| {
+                tx.execute("INSERT INTO pin_window (opened_ms) VALUES (1)", [])?;
+                tx.execute("INSERT INTO no_such_table VALUES (1)", [])
+            })
+            .await;
+        assert!(matches!(failed, Err(Error::Sqlite(_))));
+        let count: i64 =
+            store.read(|c| c.query_row("SELECT count(*) FROM pin_window", [], |row| row.get(0))).await.unwrap();
+        assert_eq!(count, 0);
+    }
+
+    #[tokio::test]
+    async fn a_database_from_the_future_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kith.db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+        assert!(matches!(Store::open(&path), Err(Error::Future { found: 999, .. })));
+    }
+}
