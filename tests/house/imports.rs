@@ -29,18 +29,19 @@ const ROOMS: &[(&str, &[&[&str]])] = &[
     // 1 ground
     ("platform", &[]),
     ("config", &[]),
-    ("event", &[]),
+    ("event", &[&["clock"]]),
     ("task", &[]),
     ("clock", &[]),
     // 2
     ("store", &[GROUND]),
-    ("identity", &[GROUND]),
     ("files", &[GROUND]),
+    ("identity", &[GROUND, &["files"]]),
     // 3
-    ("trust", &[GROUND, &["store", "identity"]]),
-    ("tls", &[GROUND, &["store", "identity"]]),
-    ("vault", &[GROUND, &["store", "identity"]]),
-    ("hello_store", &[GROUND, &["store", "identity"]]),
+    ("trust", &[GROUND, STATE]),
+    // The verifier reads the trust snapshot.
+    ("tls", &[GROUND, STATE, &["trust"]]),
+    ("vault", &[GROUND, STATE]),
+    ("hello_store", &[GROUND, STATE]),
     // 4 reach
     ("discovery", &[GROUND, &["store", "identity", "trust"]]),
     ("dial", &[GROUND, &["identity", "discovery", "trust", "tls"]]),

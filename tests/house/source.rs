@@ -40,14 +40,18 @@ fn collect(dir: &Path, found: &mut Vec<Source>) {
         let path = entry.expect("a directory can be read").path();
         if path.is_dir() {
             collect(&path, found);
-        } else if path.extension().is_some_and(|ext| ext == "rs")
-            && path.file_stem().is_some_and(|stem| stem != "tests")
-        {
+        } else if is_product(&path) {
             let relative = path.strip_prefix(workspace()).expect("below the workspace").to_string_lossy().into_owned();
             let text = fs::read_to_string(&path).expect("a source file is text");
             found.push(Source { path: relative, code: before_tests(&code(&text)).to_owned() });
         }
     }
+}
+
+/// A Rust file that is not the tests of its neighbour.
+fn is_product(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    path.extension().is_some_and(|extension| extension == "rs") && stem != "tests" && !stem.ends_with("_tests")
 }
 
 impl Source {
