@@ -1,0 +1,68 @@
+//! `cargo kith-bench`: the figures of the README, as ratios against other programs that do the same in the same run on
+//! the same machine. The contestants take turns; what is printed is the median.
+//!
+//! ```text
+//! cargo kith-bench [--quick] [--rounds N] [--dir DIR]
+//! ```
+//!
+//! Source and target lie below DIR (the temporary directory unless told), both ends run here. `--quick` shows in a
+//! minute that everything works; its numbers mean little.
+
+mod baseline;
+mod figures;
+mod others;
+mod race;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+/// What to measure, and how thoroughly.
+pub struct Plan {
+    /// The large file, in bytes.
+    pub large: u64,
+    /// How many small files.
+    pub small: usize,
+    /// The size of each, in bytes.
+    pub small_size: usize,
+    /// How often each contestant runs.
+    pub rounds: usize,
+    /// How long an idle daemon is watched, in seconds.
+    pub idle: u64,
+    /// Where everything lies.
+    pub dir: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let [baseline::RECEIVE | baseline::SEND, ..] = words[..] {
+        return baseline::main(&words);
+    }
+    let plan = plan(&words)?;
+    if cfg!(debug_assertions) {
+        eprintln!("This is a debug build: its numbers mean nothing. Use `cargo kith-bench`.");
+    }
+    kith_tests::binaries::kithd();
+    let mut table = table::Table::default();
+    race::run(&plan, &mut table).context("the races")?;
+    figures::run(&plan, &mut table).context("the figures")?;
+    println!("{table}");
+    Ok(())
+}
+
+fn plan(words: &[&str]) -> anyhow::Result<Plan> {
+    let mut plan =
+        Plan { large: 1 << 30, small: 5000, small_size: 4096, rounds: 5, idle: 30, dir: std::env::temp_dir() };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--quick" => plan = Plan { large: 64 << 20, small: 500, rounds: 2, idle: 5, ..plan },
+            "--rounds" => plan.rounds = words.next().context("--rounds N")?.parse()?,
+            "--dir" => plan.dir = std::path::absolute(words.next().context("--dir DIR")?)?,
+            _ => bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR]"),
+        }
+    }
+    Ok(plan)
+}

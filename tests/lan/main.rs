@@ -1,0 +1,3 @@
+//! Several hosts on one wire.
+
+mod wire;

@@ -1,0 +1,34 @@
+//! Sends and hears datagrams: what the tests of the lab itself put on its wire.
+//!
+//! `probe hear IP:PORT` prints every text that arrives at the port, by multicast to 224.0.0.251 and broadcast too.
+//! `probe say FROM-IP TO-IP:PORT TEXT` sends one, from the interface with that address.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use anyhow::{Context, bail};
+
+fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["hear", at] => hear(at.parse()?),
+        ["say", from, to, text] => {
+            let socket = UdpSocket::bind((from.parse::<Ipv4Addr>()?, 0))?;
+            socket.set_broadcast(true)?;
+            socket.send_to(text.as_bytes(), to)?;
+            Ok(())
+        }
+        _ => bail!("probe hear IP:PORT | probe say FROM-IP TO-IP:PORT TEXT"),
+    }
+}
+
+fn hear(at: SocketAddr) -> anyhow::Result<()> {
+    let SocketAddr::V4(at) = at else { bail!("an IPv4 address") };
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, at.port()))?;
+    socket.join_multicast_v4(&Ipv4Addr::new(224, 0, 0, 251), at.ip()).context("joining the group")?;
+    println!("ready");
+    let mut bytes = [0; 1500];
+    loop {
+        let len = socket.recv(&mut bytes)?;
+        println!("{}", String::from_utf8_lossy(&bytes[..len]));
+    }
+}

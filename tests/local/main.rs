@@ -1,0 +1,1 @@
+//! Two daemons on one machine.

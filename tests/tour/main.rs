@@ -1,0 +1,102 @@
+//! `cargo tour`: two devices on this machine meet, pair, and send a directory and a word, by the real programs. What is
+//! printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use kith_tests::host::Host;
+use kith_tests::process::{Output, Running};
+use kith_tests::{PATIENCE, binaries, tree, wait};
+use serde_json::Value;
+
+fn main() {
+    note("Building kithd and kithctl …");
+    binaries::kithd();
+    let started = Instant::now();
+
+    note("Two devices, each with a home of its own. On two machines there would be no --home.");
+    let (mut anna, mut bert) = (Host::new("anna"), Host::new("bert"));
+    for host in [&mut anna, &mut bert] {
+        println!("$ kithd --home {} &", host.home().display());
+        host.start();
+    }
+    kithctl(&anna, &["status"]);
+    kithctl(&bert, &["id"]);
+
+    note("Anna shows a PIN, Bert types it. (On a LAN, `kithctl pair anna` finds her by name.)");
+    let (window, shown) = show_pin(&anna);
+    let target = format!("127.0.0.1:{}", shown["port"]);
+    kithctl(&bert, &["pair", &target, "--pin", shown["pin"].as_str().expect("a PIN")]);
+    let paired = window.finish(PATIENCE).ok();
+    println!("anna was told: {}", paired.stdout.lines().last().unwrap_or_default());
+    kithctl(&anna, &["peers"]);
+
+    note("Bert sends a directory; it waits in Anna's inbox until she takes it.");
+    let trip = bert.path("trip");
+    tree::sample(&trip, 7).expect("the home is ours");
+    let trip_text = text(&trip);
+    println!("{} &", typed(&bert, &["send", &trip_text, "--to", "anna"]));
+    let sending = bert.ctl_spawn(&["send", &trip_text, "--to", "anna"]);
+    let offer = wait::until("the offer in Anna's inbox", PATIENCE, || {
+        let inbox = anna.ctl_json(&["inbox"]);
+        inbox["transfers"][0]["id"].as_str().map(str::to_owned)
+    });
+    kithctl(&anna, &["inbox"]);
+    let album = anna.path("album");
+    fs::create_dir(&album).expect("the home is ours");
+    kithctl(&anna, &["inbox", "accept", &offer, "--to", &text(&album)]);
+    show(&sending.finish(PATIENCE).ok());
+    tree::assert_same(&trip, &album.join("trip"));
+    println!("(compared: {} is {}, entry by entry)", album.join("trip").display(), trip.display());
+
+    note("From now on Bert takes whatever Anna offers.");
+    let desk = bert.path("desk");
+    fs::create_dir(&desk).expect("the home is ours");
+    kithctl(&bert, &["trust", "policy", "anna", "--offers", "auto", "--dir", &text(&desk)]);
+    kithctl(&anna, &["send", "--text", "Lovely! Dinner at eight?", "--to", "bert"]);
+    let letter = anna.path("letter.txt");
+    fs::write(&letter, "Dear Bert …\n").expect("the home is ours");
+    kithctl(&anna, &["send", &text(&letter), "--to", "bert"]);
+    assert_eq!(fs::read_to_string(desk.join("letter.txt")).expect("the letter arrived"), "Dear Bert …\n");
+    kithctl(&bert, &["transfers", "list"]);
+
+    note("Both daemons end in order, and their homes are removed.");
+    for host in [&mut anna, &mut bert] {
+        assert_eq!(host.stop(), 0, "exit code of kithd; its log:\n{}", host.log());
+        assert!(!host.socket().exists(), "the socket is removed");
+    }
+    note(&format!("Everything was as it should be, in {:.1} s.", started.elapsed().as_secs_f64()));
+}
+
+/// Opens a pairing window and returns what it shows.
+fn show_pin(host: &Host) -> (Running, Value) {
+    println!("{} &", typed(host, &["pair", "--json"]));
+    let mut window = host.ctl_spawn(&["pair", "--json"]);
+    let shown = window.json_line(PATIENCE);
+    println!("{shown}");
+    (window, shown)
+}
+
+/// Runs `kithctl …` as one would type it, and shows what it says.
+fn kithctl(host: &Host, arguments: &[&str]) {
+    println!("{}", typed(host, arguments));
+    show(&host.ctl(arguments).ok());
+}
+
+fn show(output: &Output) {
+    print!("{}{}", output.stdout, output.stderr);
+}
+
+fn typed(host: &Host, arguments: &[&str]) -> String {
+    let quoted = arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
+    format!("$ kithctl --home {} {}", host.home().display(), quoted.collect::<Vec<_>>().join(" "))
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn note(text: &str) {
+    println!("\n# {text}");
+}
