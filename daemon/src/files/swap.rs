@@ -4,16 +4,19 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// Does something while the directory `path` is a symlink to `target` every now and then.
-pub(super) fn while_swapping(path: &Path, target: &Path, act: impl FnOnce()) {
+/// Attempts something again and again while the directory `path` is a symlink to `target` every now and then: at least
+/// 3,000 times, and until it has both succeeded and failed.
+pub(super) fn while_swapping(path: &Path, target: &Path, mut attempt: impl FnMut(usize) -> bool) {
     let aside = path.with_extension("aside");
     let stop = AtomicBool::new(false);
+    let deadline = Instant::now() + Duration::from_secs(20);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 fs::rename(path, &aside).expect("nobody else moves it");
-                // `act` may have made it anew meanwhile; then that is the one from now on.
+                // An attempt may have made it anew meanwhile; then that is the one from now on.
                 let _ = symlink(target, path);
                 let _ = fs::remove_file(path);
                 if fs::rename(&aside, path).is_err() {
@@ -22,7 +25,14 @@ pub(super) fn while_swapping(path: &Path, target: &Path, act: impl FnOnce()) {
             }
         });
         let _stop = OnDrop(&stop);
-        act();
+        let mut outcomes = [0, 0];
+        for n in 0.. {
+            outcomes[usize::from(attempt(n))] += 1;
+            if n >= 3_000 && !outcomes.contains(&0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "failed and succeeded: {outcomes:?}");
+        }
     });
 }
 

