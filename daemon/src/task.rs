@@ -38,17 +38,20 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(guarded));
     }
 
-    /// Runs blocking work on a thread of its own kind, and waits for its result. A panic in it is passed on.
-    pub async fn blocking<T, F>(&self, work: F) -> T
+    /// Starts blocking work on a thread of its own kind; the future is its result. A panic in it is passed on.
+    pub fn blocking<T, F>(&self, work: F) -> impl Future<Output = T> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        match self.tracker.track_future(tokio::task::spawn_blocking(work)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime drops blocking work only while it is itself being dropped.
-            Err(_) => std::future::pending().await,
+        let running = self.tracker.track_future(tokio::task::spawn_blocking(work));
+        async move {
+            match running.await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime drops blocking work only while it is itself being dropped.
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 

@@ -97,7 +97,7 @@ pub fn link_lands_at(link: &WirePath, target: &str) -> Option<String> {
     if target.is_empty() || target.len() > limits::PATH || target.starts_with('/') {
         return None;
     }
-    if target.chars().any(|c| text::is_hostile(c) || matches!(c, '\\' | ':')) {
+    if target.chars().any(|c| c.is_control() || matches!(c, '\\' | ':')) {
         return None;
     }
     let mut landing: Vec<&str> = link.components().collect();
@@ -145,9 +145,10 @@ pub enum PathError {
     /// A drive or a stream on Windows.
     #[error("a name in the path holds a colon")]
     Colon,
-    /// A control character, or one that hides how the name really reads.
-    #[error("a name in the path holds a control character or an invisible one")]
-    Hidden,
+    /// A control character. Invisible ones are no error: languages and emoji need them, and they are made visible
+    /// wherever a name is shown.
+    #[error("a name in the path holds a control character")]
+    Control,
     /// Windows would drop it, and so confuse two names.
     #[error("a name in the path ends with a dot or a space")]
     TrailingDot,
@@ -175,7 +176,7 @@ impl PathError {
             Self::OnlyDots => "name_only_dots",
             Self::Backslash => "name_backslash",
             Self::Colon => "name_colon",
-            Self::Hidden => "name_hidden_character",
+            Self::Control => "name_control_character",
             Self::TrailingDot => "name_trailing_dot",
             Self::Reserved => "name_reserved",
             Self::NameTooLong => "name_too_long",
@@ -213,7 +214,7 @@ fn check_component(name: &str) -> Result<(), PathError> {
         match c {
             '\\' => return Err(PathError::Backslash),
             ':' => return Err(PathError::Colon),
-            c if text::is_hostile(c) => return Err(PathError::Hidden),
+            c if c.is_control() => return Err(PathError::Control),
             _ => {}
         }
     }

@@ -72,12 +72,12 @@ fn a2_what_is_special_on_windows_is_refused_everywhere() {
         ("\\\\srv\\share", PathError::Backslash),
         ("a:stream", PathError::Colon),
         ("a/b::$DATA", PathError::Colon),
-        ("a\0", PathError::Hidden),
-        ("a\nb", PathError::Hidden),
-        ("a\r", PathError::Hidden),
-        ("\x1b[2J", PathError::Hidden),
-        ("\x7f", PathError::Hidden),
-        ("\u{9b}31m", PathError::Hidden),
+        ("a\0", PathError::Control),
+        ("a\nb", PathError::Control),
+        ("a\r", PathError::Control),
+        ("\x1b[2J", PathError::Control),
+        ("\x7f", PathError::Control),
+        ("\u{9b}31m", PathError::Control),
     ] {
         refused(text, why);
     }
@@ -131,10 +131,10 @@ fn a4_lengths_and_levels() {
 #[test]
 fn a5_look_alikes() {
     for (text, why) in [
-        ("exe.\u{202e}gpj", PathError::Hidden),
-        ("a\u{200b}b", PathError::Hidden),
-        ("\u{feff}a", PathError::Hidden),
-        ("a\u{2066}b", PathError::Hidden),
+        ("exe.\u{202e}gpj", PathError::Control),
+        ("a\u{200b}b", PathError::Control),
+        ("\u{feff}a", PathError::Control),
+        ("a\u{2066}b", PathError::Control),
         ("\u{ff0e}\u{ff0e}/x", PathError::OnlyDots),
         ("\u{2025}", PathError::OnlyDots),
         ("\u{2024}\u{2024}", PathError::OnlyDots),
