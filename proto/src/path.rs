@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
 
-use crate::{limits, text};
+use crate::limits;
 
 /// A relative path with at least one component, none of which is special anywhere.
 ///
