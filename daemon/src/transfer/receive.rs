@@ -194,6 +194,8 @@ fn new_record(engine: &Engine, channel: &Channel, offer: &Offer) -> Record {
         on_conflict: kith_proto::control::types::Conflict::default(),
         caller: None,
         reason: None,
+        skipped: 0,
+        skipped_why: Vec::new(),
         told: true,
         created_ms: now,
         updated_ms: now,
