@@ -138,8 +138,18 @@ pub async fn accept(
     prepare(&tcp)?;
     let acceptor = rustls::server::Acceptor::default();
     let start = LazyConfigAcceptor::new(acceptor, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
-    let alpn = start.client_hello().alpn().and_then(Alpn::choose).filter(|alpn| allow(*alpn));
-    let Some(alpn) = alpn else { return Err(Error::NoProtocol) };
+    let named = start.client_hello().alpn().is_some();
+    let spoken = start.client_hello().alpn().and_then(Alpn::choose);
+    let Some(alpn) = spoken.filter(|alpn| allow(*alpn)) else {
+        if named {
+            // A configuration without the protocol ends the handshake with the alert that says so.
+            let other = if spoken == Some(Alpn::Send) { Alpn::Pair } else { Alpn::Send };
+            if let Err((_, io)) = start.into_stream(tls.server(other)).into_fallible().await {
+                linger(io.into_inner()).await;
+            }
+        }
+        return Err(Error::NoProtocol);
+    };
     let stream = match start.into_stream(tls.server(alpn)).into_fallible().await {
         Ok(stream) => stream,
         Err((error, io)) => {
