@@ -121,6 +121,17 @@ async fn a_silent_address_delays_by_a_quarter_of_a_second() {
     b.end().await;
 }
 
+#[tokio::test]
+async fn a_closed_pairing_window_is_no_protocol() {
+    let (a, b) = (host("a", false).await, host("b", false).await);
+    for (door, expected) in [(b.door, "pairing_expired"), (a.door, "is_self")] {
+        let error = a.dial.any_of(&[door], Alpn::Pair, Whom::Anybody).await.err().unwrap();
+        assert_eq!(ApiError::from(error).code.as_str(), expected);
+    }
+    a.end().await;
+    b.end().await;
+}
+
 /// The next fact about a peer.
 async fn fact(reader: &mut crate::event::Reader) -> String {
     match timeout(Duration::from_secs(20), reader.next()).await.expect("a fact in time") {
