@@ -138,15 +138,13 @@ pub async fn accept(
     prepare(&tcp)?;
     let acceptor = rustls::server::Acceptor::default();
     let start = LazyConfigAcceptor::new(acceptor, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
-    let named = start.client_hello().alpn().is_some();
-    let spoken = start.client_hello().alpn().and_then(Alpn::choose);
-    let Some(alpn) = spoken.filter(|alpn| allow(*alpn)) else {
-        if named {
-            // A configuration without the protocol ends the handshake with the alert that says so.
-            let other = if spoken == Some(Alpn::Send) { Alpn::Pair } else { Alpn::Send };
-            if let Err((_, io)) = start.into_stream(tls.server(other)).into_fallible().await {
-                linger(io.into_inner()).await;
-            }
+    let alpn = start.client_hello().alpn().and_then(Alpn::choose).filter(|alpn| allow(*alpn));
+    let Some(alpn) = alpn else {
+        // Whoever asked for a protocol is told that it is not spoken; whoever asked for none learns nothing.
+        if start.client_hello().alpn().is_some()
+            && let Err((_, io)) = start.into_stream(tls.refusal()).into_fallible().await
+        {
+            linger(io.into_inner()).await;
         }
         return Err(Error::NoProtocol);
     };

@@ -9,6 +9,7 @@ use kith_proto::path::WirePath;
 use kith_proto::peer::offer::{Item, Kind};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use crate::files::SourceStat;
 use crate::store::{json, to_json};
 
 /// Entries that are read at once: some hundred bytes each.
@@ -329,6 +330,15 @@ pub fn reopen(tx: &Transaction<'_>, number: i64) -> rusqlite::Result<()> {
 pub fn changed(tx: &Transaction<'_>, number: i64, index: u64, size: u64, mtime_ns: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE entry SET size = ?3, mtime_ns = ?4 WHERE transfer = ?1 AND idx = ?2")?
         .execute(params![number, index, size, mtime_ns])?;
+    Ok(())
+}
+
+/// A stream is complete: from now on it is a file like others.
+pub fn complete(tx: &Transaction<'_>, number: i64, stat: &SourceStat) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE entry SET size = ?2, mtime_ns = ?3, inode = ?4 WHERE transfer = ?1",
+        params![number, stat.size, stat.mtime_ns, stat.ino.cast_signed()],
+    )?;
     Ok(())
 }
 
