@@ -160,6 +160,8 @@ impl Transfers {
         let view = self.0.book.view(&key)?;
         match view.state {
             TransferState::Canceled => return Ok(view),
+            // It could be tried again; whoever calls it off wants what it left behind to go.
+            TransferState::Failed => {}
             state if state.is_final() => {
                 return Err(ApiError::new(Code::WrongState, "this transfer is over"));
             }
