@@ -352,6 +352,10 @@ impl Inner {
         };
         // Trust is written down before the other side is told: a kill in between leaves it to pair again, not half done.
         let kept = self.keep(peer, relation, None).await;
+        if let Ok(key) = &kept {
+            // Where it came from is proven, whatever is announced of it.
+            self.discovery.reached(*key, channel.remote, true);
+        }
         let sent = match &kept {
             Ok(_) => channel.writer.send_frame(&pair4).await,
             Err(_) => Err(ChannelError::Closed),

@@ -80,6 +80,8 @@ struct Place {
     instance: Option<String>,
     /// Since when nobody claims it.
     stale_ms: Option<u64>,
+    /// The device itself was there: no claim pushes it out.
+    met: bool,
 }
 
 /// When a trusted device is to be tried.
@@ -181,11 +183,10 @@ impl Table {
         if !inbound {
             entry.met(address, now_ms);
             entry.reached = true;
-        } else if !entry.places.iter().any(|place| place.address.ip() == address.ip()) {
-            let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
-            let mut address = address;
-            address.set_port(known.map(SocketAddr::port).next().unwrap_or(id.preferred_port()));
-            entry.met(address, now_ms);
+        } else {
+            for way in entry.ways_back(address, device) {
+                entry.met(way, now_ms);
+            }
         }
         if entry.reached {
             entry.check.succeeded(now_ms);
@@ -384,12 +385,33 @@ impl Entry {
                 continue;
             }
             if self.places.len() == limits::PEER_ADDRESSES {
-                let Some(oldest) = self.places.iter().rposition(|place| place.stale_ms.is_some()) else { return };
+                let stale = |place: &Place| place.stale_ms.is_some() && !place.met;
+                let Some(oldest) = self.places.iter().rposition(stale) else { return };
                 self.places.remove(oldest);
             }
-            let place = Place { address: *address, instance: Some(instance.to_owned()), stale_ms: None };
+            let place = Place { address: *address, instance: Some(instance.to_owned()), stale_ms: None, met: false };
             self.places.insert(0, place);
         }
+    }
+
+    /// Where a device that came from `address` may listen. What is announced may be somebody else's word: the port at
+    /// which it was reached before, or the one that its id gives it, is among them.
+    fn ways_back(&self, address: SocketAddr, device: &Device) -> Vec<SocketAddr> {
+        let known = |place: &&Place| place.address.ip() == address.ip();
+        let mut ways: Vec<_> = self.places.iter().rev().filter(known).map(|place| place.address).collect();
+        if super::interfaces::is_link_local_v6(address.ip()) {
+            return ways;
+        }
+        let announced = self.places.first().map(|place| place.address.port()).filter(|_| ways.is_empty());
+        let proven = device.addresses.first().map(SocketAddr::port);
+        let own = proven.unwrap_or(device.key.device_id().preferred_port());
+        for port in announced.into_iter().chain([own]) {
+            let way = SocketAddr::new(address.ip(), port);
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
     }
 
     /// The device itself was there: the address is as good as new, and nobody's claim keeps it out.
@@ -398,9 +420,10 @@ impl Entry {
             Some(at) => {
                 let mut place = self.places.remove(at);
                 place.stale_ms = place.stale_ms.map(|_| now_ms);
+                place.met = true;
                 place
             }
-            None => Place { address, instance: None, stale_ms: Some(now_ms) },
+            None => Place { address, instance: None, stale_ms: Some(now_ms), met: true },
         };
         self.places.insert(0, place);
         self.places.truncate(limits::PEER_ADDRESSES);

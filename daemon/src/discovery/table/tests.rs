@@ -183,6 +183,25 @@ fn addresses_are_kept_newest_first_and_fade() {
 }
 
 #[test]
+fn d28_no_crowd_of_claims_keeps_out_a_device_that_came_itself() {
+    let mut table = table([device(1)]);
+    let crowd: Vec<u8> = (50..50 + limits::PEER_ADDRESSES as u8).collect();
+    table.announced(announcement("a", id(1), &[7]), 0);
+    // Somebody takes the instance over, with as many addresses as there is room for.
+    table.announced(announcement("a", id(1), &crowd), 1);
+    assert!(!addresses(&table, id(1)).contains(&address(7)));
+    let came = SocketAddr::new(address(7).ip(), 50_000);
+    table.reached(&key(1), came, true, 2);
+    assert_eq!(addresses(&table, id(1))[0], address(7), "with the port that was proven, not the one announced");
+    let others: Vec<u8> = (100..100 + limits::PEER_ADDRESSES as u8).collect();
+    table.announced(announcement("b", id(1), &others), 3);
+    table.removed("a", 4);
+    table.announced(announcement("b", id(1), &others), 5);
+    assert!(addresses(&table, id(1)).contains(&address(7)), "what came itself is not pushed out");
+    assert_eq!(addresses(&table, id(1)).len(), limits::PEER_ADDRESSES);
+}
+
+#[test]
 fn of_a_device_that_came_only_the_ip_is_news() {
     let mut table = table([device(1)]);
     let from = |n| SocketAddr::new(address(n).ip(), 50_000);
