@@ -12,7 +12,7 @@ use kith_tests::random::Random;
 use kith_tests::{PATIENCE, wait};
 use serde_json::Value;
 
-use crate::net::{self, befriend, network};
+use crate::net::{self, befriend, network_and_one};
 use crate::packet::{Claim, Packet, SERVICE};
 
 const GROUP: &str = "224.0.0.251:5353";
@@ -54,10 +54,10 @@ fn flush(lab: &Lab, i: usize, host: &Host, id: &str) {
 
 #[test]
 fn c20_addresses_that_lead_elsewhere_and_records_that_are_none() {
-    let Some((lab, [anna, bert, _host])) = network(["anna", "bert", "liar"]) else { return };
+    let Some((lab, [anna, bert])) = network_and_one(["anna", "bert"]) else { return };
     befriend(&anna, &bert);
     // Containers of this machine are no devices nearby.
-    let docker = "ip link add docker0 type dummy && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up";
+    let docker = "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up";
     lab.exec(1, &["sh", "-ec", docker]).ok();
     wait::nap(std::time::Duration::from_secs(3));
 
@@ -85,10 +85,8 @@ fn c20_addresses_that_lead_elsewhere_and_records_that_are_none() {
         let claim = Claim::of("00000000000000c2", &format!("malformed {n}"), lab.ip(3), 44_004);
         malformed.push(Claim { txt: txt(id, "1"), ..claim });
     }
-    malformed.push(Claim {
-        txt: txt("00000000000000c3", "2"),
-        ..Claim::of("00000000000000c3", "newer", lab.ip(3), 44_005)
-    });
+    malformed
+        .push(Claim { txt: txt("00000000000000c3", "2"), ..Claim::of("00000000000000c3", "newer", lab.ip(3), 44_005) });
     let named = Claim::of("00000000000000d1", "\u{1b}[31mred\u{1b}]8;;http://x\u{7}\r\n", lab.ip(3), 44_006);
     let everything: Vec<_> = nowhere.into_iter().chain([mixed]).chain(malformed).chain([named]).collect();
     for _ in 0..3 {
@@ -105,8 +103,8 @@ fn c20_addresses_that_lead_elsewhere_and_records_that_are_none() {
         for address in ["127.0.0.1", "8.8.8.8", "1.1.1.1", "172.17.", "224.", "255.255", "\"0.0.0.0", ":22\""] {
             assert!(!shown.contains(address), "{address}: {peer}");
         }
-        let expected = [&bert.id()[..], "00000000000000b1", "00000000000000d1", "00000000000000ff"];
-        assert!(expected.contains(&id) || peer["name"] == "liar" && !id.starts_with("0000"), "{peer}");
+        let impossible = id == anna.id() || id.starts_with("00000000000000a") || id.starts_with("00000000000000c");
+        assert!(!impossible, "{peer}");
     }
     // B14: a name that is no name does no harm to a terminal.
     let table = anna.ctl(&["peers"]).ok().stdout;
@@ -138,7 +136,7 @@ fn garbage(random: &mut Random) -> Vec<Vec<u8>> {
 /// 1,000 services, and goodbyes for everybody.
 #[test]
 fn c20_floods() {
-    let Some((lab, [anna, bert, cleo, _liar])) = network(["anna", "bert", "cleo", "liar"]) else { return };
+    let Some((lab, [anna, bert, cleo])) = network_and_one(["anna", "bert", "cleo"]) else { return };
     befriend(&anna, &bert);
     anna.wait_peer("cleo", |_| true);
     let many = || (0..1000).map(|n| Claim::of(&format!("{n:016x}"), &format!("device {n}"), lab.ip(4), 44_008));
@@ -172,7 +170,7 @@ fn c20_floods() {
 /// D28: somebody announces the id of a device that is trusted. What is meant for that device reaches it, and only it.
 #[test]
 fn d28_somebody_claims_the_id_of_a_trusted_device() {
-    let Some((lab, [anna, mut bert, cleo, _liar])) = network(["anna", "bert", "cleo", "liar"]) else { return };
+    let Some((lab, [anna, mut bert, cleo])) = network_and_one(["anna", "bert", "cleo"]) else { return };
     befriend(&anna, &bert);
     befriend(&anna, &cleo);
     let id = bert.id();

@@ -12,7 +12,17 @@ use serde_json::{Value, json};
 /// A lab with a started device on each host, named as given. `None` where there are no labs.
 #[track_caller]
 pub fn network<const N: usize>(names: [&str; N]) -> Option<(Lab, [Host; N])> {
-    let lab = Lab::new(N)?;
+    started(Lab::new(N)?, names)
+}
+
+/// The same, with one more host behind the others, where somebody else may do as he likes.
+#[track_caller]
+pub fn network_and_one<const N: usize>(names: [&str; N]) -> Option<(Lab, [Host; N])> {
+    started(Lab::new(N + 1)?, names)
+}
+
+#[track_caller]
+fn started<const N: usize>(lab: Lab, names: [&str; N]) -> Option<(Lab, [Host; N])> {
     let mut at = 0;
     let mut hosts = names.map(|name| {
         at += 1;
