@@ -39,6 +39,8 @@ CREATE TABLE transfer (
   on_conflict TEXT NOT NULL,              -- JSON string, in: what to do when a name exists
   caller      TEXT,                       -- JSON, out: user and groups with whose rights files are read; NULL: our own
   reason      TEXT,                       -- JSON, see kith_proto::control::types::Failure
+  skipped     INTEGER NOT NULL,           -- out: what could not be offered, beside the entries
+  skipped_why TEXT NOT NULL,              -- JSON, the first of them: [{path, reason}]
   told        INTEGER NOT NULL,           -- out: 0 while the peer does not know yet that it was called off
   created_ms  INTEGER NOT NULL,
   updated_ms  INTEGER NOT NULL,

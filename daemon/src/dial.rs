@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use kith_proto::control::{ApiError, Code};
-use kith_proto::id::PublicKey;
+use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::peer::Alpn;
 use kith_proto::peer::offer::Message;
 use kith_proto::{limits, text};
@@ -42,6 +42,9 @@ const DECOYS: usize = 64;
 /// Devices that are probed at once.
 const PROBES: usize = 8;
 
+/// One address being tried.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send + 'a>>;
+
 /// Dials other devices. Cloned freely.
 #[derive(Clone)]
 pub struct Dial {
@@ -53,6 +56,18 @@ pub struct Dial {
     decoys: Arc<Mutex<Vec<(SocketAddr, Instant)>>>,
     /// Trusted devices that do not trust this one: said once.
     refused: Arc<Mutex<BTreeSet<PublicKey>>>,
+}
+
+/// Who is expected to answer. Anybody can announce any address for any device, so who knows more should say so: an
+/// address where somebody else answers is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// Whoever is there.
+    Anybody,
+    /// A device with this id. Whether it is the right one, something else has to prove.
+    Id(DeviceId),
+    /// The device with this key.
+    Key(PublicKey),
 }
 
 /// Why there is no connection.
@@ -108,7 +123,7 @@ impl Dial {
     /// frame: see [`channel::connect`].
     pub async fn device(&self, key: &PublicKey, alpn: Alpn) -> Result<Channel, Error> {
         let addresses = self.addresses(key)?;
-        let result = self.race(&addresses, alpn, Some(*key)).await;
+        let result = self.race(&addresses, alpn, Whom::Key(*key)).await;
         let errors = match result {
             Ok(channel) => {
                 self.discovery.reached(*key, channel.remote, false);
@@ -130,14 +145,9 @@ impl Dial {
         Err(error)
     }
 
-    /// A connection at one of `addresses`, to the `expected` device or to whoever answers.
-    pub async fn any_of(
-        &self,
-        addresses: &[SocketAddr],
-        alpn: Alpn,
-        expected: Option<PublicKey>,
-    ) -> Result<Channel, Error> {
-        self.race(addresses, alpn, expected).await.map_err(worst)
+    /// A connection at one of `addresses`.
+    pub async fn any_of(&self, addresses: &[SocketAddr], alpn: Alpn, whom: Whom) -> Result<Channel, Error> {
+        self.race(addresses, alpn, whom).await.map_err(worst)
     }
 
     /// The addresses that `HOST[:PORT]` means: a name, IPv4, IPv6 bare or in brackets.
@@ -171,16 +181,11 @@ impl Dial {
 
     /// Tries `addresses` side by side, each [`STAGGER`] after the one before or as soon as that failed. Who loses is
     /// dropped.
-    async fn race(
-        &self,
-        addresses: &[SocketAddr],
-        alpn: Alpn,
-        expected: Option<PublicKey>,
-    ) -> Result<Channel, Vec<Error>> {
+    async fn race(&self, addresses: &[SocketAddr], alpn: Alpn, whom: Whom) -> Result<Channel, Vec<Error>> {
         let deadline = Instant::now() + PATIENCE;
         let mut errors = Vec::new();
         let mut left = addresses.iter();
-        let mut running: Vec<Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send + '_>>> = Vec::new();
+        let mut running: Vec<Attempt<'_>> = Vec::new();
         let mut next = Instant::now();
         loop {
             tokio::select! {
@@ -194,7 +199,7 @@ impl Dial {
                 },
                 () = sleep_until(next), if left.len() > 0 => {
                     if let Some(address) = left.next() {
-                        running.push(Box::pin(self.connect(*address, alpn, expected)));
+                        running.push(Box::pin(self.connect(*address, alpn, whom)));
                     }
                     next = Instant::now() + STAGGER;
                 }
@@ -207,13 +212,19 @@ impl Dial {
         }
     }
 
-    async fn connect(&self, address: SocketAddr, alpn: Alpn, expected: Option<PublicKey>) -> Result<Channel, Error> {
+    async fn connect(&self, address: SocketAddr, alpn: Alpn, whom: Whom) -> Result<Channel, Error> {
         if self.is_decoy(address) {
             return Err(Error::IsSelf);
         }
-        let shake = channel::connect(&self.tls, address, alpn, expected);
+        let (key, id) = match whom {
+            Whom::Anybody => (None, None),
+            Whom::Id(id) => (None, Some(id)),
+            Whom::Key(key) => (Some(key), None),
+        };
+        let shake = channel::connect(&self.tls, address, alpn, key);
         match channel::within(HANDSHAKE, shake).await {
             Ok(channel) if channel.peer == self.own => Err(self.decoy(address)),
+            Ok(channel) if id.is_some_and(|id| id != channel.peer.device_id()) => Err(Error::WrongKey),
             Ok(channel) => Ok(channel),
             Err(error) => {
                 let error = Error::of(error, alpn);
@@ -354,7 +365,7 @@ fn split(host_port: &str) -> Result<(&str, Option<u16>), &'static str> {
 }
 
 impl Error {
-    /// What a failure of a connection means for a protocol.
+    /// What the end of a connection says about the other side.
     pub fn of(error: ChannelError, alpn: Alpn) -> Self {
         match error {
             ChannelError::NotTrusted => Self::NotTrusted,
@@ -401,4 +412,4 @@ impl From<Error> for ApiError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

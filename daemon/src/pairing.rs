@@ -17,7 +17,7 @@ use kith_proto::{limits, text};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Whom};
 use crate::discovery::Discovery;
 use crate::event::Events;
 use crate::identity::Identity;
@@ -399,7 +399,8 @@ impl Inner {
             }
             How::Pin { target, .. } => self.locate(target).await?,
         };
-        let mut channel = self.dial.any_of(&addresses, Alpn::Pair, None).await.map_err(ApiError::from)?;
+        let whom = expected.map_or(Whom::Anybody, Whom::Id);
+        let mut channel = self.dial.any_of(&addresses, Alpn::Pair, whom).await.map_err(ApiError::from)?;
         let remote = channel.remote;
         let outcome = within(EXCHANGE, self.exchange(how, expected, &mut channel)).await;
         channel.close().await;

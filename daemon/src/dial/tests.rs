@@ -1,10 +1,8 @@
-use std::path::Path;
-
 use kith_proto::control::types::Relation;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{Args, Settings};
+use crate::discovery::tests::settings;
 use crate::event::{Events, Read};
 use crate::store::Store;
 
@@ -35,14 +33,6 @@ async fn host(name: &str, pairing: bool) -> Host {
     tasks.spawn("door", answer(tasks.clone(), listener, tls.clone(), discovery.clone(), name.to_owned(), pairing));
     let dial = Dial::start(&tasks, tls, &trust, &discovery, &identity);
     Host { tasks, trust, identity, discovery, dial, events, door, _dir: dir }
-}
-
-pub(crate) fn settings(home: &Path, discovery: bool) -> Settings {
-    use clap::Parser;
-    let mut settings = Settings::load(&Args::parse_from(["kithd", "--home", home.to_str().unwrap()])).unwrap();
-    settings.config.discovery.enabled = discovery;
-    settings.config.discovery.loopback = true;
-    settings
 }
 
 async fn answer(tasks: Tasks, listener: TcpListener, tls: Tls, discovery: Discovery, name: String, pairing: bool) {
@@ -80,14 +70,23 @@ async fn only_the_right_key_answers() {
     let key = b.identity.public();
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
 
-    let connect = async |addresses: &[SocketAddr], alpn, expected| a.dial.any_of(addresses, alpn, expected).await.err();
-    assert!(connect(&[dead, c.door, a.door, b.door], Alpn::Send, Some(key)).await.is_none(), "one of them is right");
-    assert!(connect(&[b.door], Alpn::Pair, None).await.is_none());
-    assert!(matches!(connect(&[], Alpn::Send, None).await, Some(Error::Offline(_))));
-    assert!(matches!(connect(&[dead], Alpn::Send, Some(key)).await, Some(Error::Offline(_))));
-    assert!(matches!(connect(&[dead, c.door], Alpn::Send, Some(key)).await, Some(Error::WrongKey)));
-    for expected in [Some(key), None] {
-        let error = connect(&[a.door], Alpn::Send, expected).await.unwrap();
+    let connect = async |addresses: &[SocketAddr], alpn, whom| a.dial.any_of(addresses, alpn, whom).await.err();
+    assert!(
+        connect(&[dead, c.door, a.door, b.door], Alpn::Send, Whom::Key(key)).await.is_none(),
+        "one of them is right"
+    );
+    assert!(connect(&[b.door], Alpn::Pair, Whom::Anybody).await.is_none());
+    let id = b.identity.id();
+    assert!(
+        connect(&[c.door, b.door], Alpn::Send, Whom::Id(id)).await.is_none(),
+        "D28: who claims its id is passed over"
+    );
+    assert!(matches!(connect(&[c.door], Alpn::Send, Whom::Id(id)).await, Some(Error::WrongKey)));
+    assert!(matches!(connect(&[], Alpn::Send, Whom::Anybody).await, Some(Error::Offline(_))));
+    assert!(matches!(connect(&[dead], Alpn::Send, Whom::Key(key)).await, Some(Error::Offline(_))));
+    assert!(matches!(connect(&[dead, c.door], Alpn::Send, Whom::Key(key)).await, Some(Error::WrongKey)));
+    for whom in [Whom::Key(key), Whom::Anybody] {
+        let error = connect(&[a.door], Alpn::Send, whom).await.unwrap();
         assert!(matches!(error, Error::IsSelf), "{error}");
         assert_eq!(a.dial.decoys.lock().unwrap().len(), 1, "remembered once");
         a.dial.decoys.lock().unwrap().clear();
@@ -116,8 +115,19 @@ async fn a_silent_address_delays_by_a_quarter_of_a_second() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addresses = [silent.local_addr().unwrap(), b.door];
     let start = Instant::now();
-    assert!(a.dial.any_of(&addresses, Alpn::Send, Some(b.identity.public())).await.is_ok());
+    assert!(a.dial.any_of(&addresses, Alpn::Send, Whom::Key(b.identity.public())).await.is_ok());
     assert!((STAGGER..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    a.end().await;
+    b.end().await;
+}
+
+#[tokio::test]
+async fn a_closed_pairing_window_is_no_protocol() {
+    let (a, b) = (host("a", false).await, host("b", false).await);
+    for (door, expected) in [(b.door, "pairing_expired"), (a.door, "is_self")] {
+        let error = a.dial.any_of(&[door], Alpn::Pair, Whom::Anybody).await.err().unwrap();
+        assert_eq!(ApiError::from(error).code.as_str(), expected);
+    }
     a.end().await;
     b.end().await;
 }

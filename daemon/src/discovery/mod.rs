@@ -9,7 +9,7 @@
 //! One task owns all of it and sleeps on one timer. There is no beacon of our own besides mDNS: where multicast does
 //! not get through, trusted devices are found at their last addresses, and others by `kithctl pair HOST`.
 
-pub mod interfaces;
+mod interfaces;
 mod mdns;
 mod table;
 
@@ -107,6 +107,7 @@ impl Discovery {
             clocks: (started, SystemTime::now()),
             filter: filter.clone(),
             mdns: None,
+            warned: false,
             table,
             started,
             trust: trust.clone(),
@@ -237,6 +238,8 @@ struct State {
     /// Both clocks at the last tick.
     clocks: (Instant, SystemTime),
     mdns: Option<Mdns>,
+    /// Whether it was said that mDNS cannot run.
+    warned: bool,
     table: Table,
     started: Instant,
     trust: Trust,
@@ -301,7 +304,10 @@ impl State {
     }
 
     async fn network(&mut self, events: Option<Vec<Event>>) {
-        let Some(events) = events else { return self.restart_mdns("more was announced than could be followed").await };
+        let Some(events) = events else {
+            tracing::info!("mDNS ended, or told more than could be followed; it starts anew with the next tick");
+            return self.stop_mdns().await;
+        };
         if self.lan_read.elapsed() > LAN_AGE {
             self.read_lan();
         }
@@ -324,12 +330,16 @@ impl State {
         if self.read_lan() || slept {
             self.table.look_again(self.now_ms());
         }
-        if slept {
-            self.restart_mdns("the machine slept").await;
-        } else if let Some(mdns) = &self.mdns
-            && mdns.is_flooded().await
-        {
-            self.restart_mdns("far too much is announced on this network").await;
+        let flooded = match &self.mdns {
+            Some(mdns) => mdns.is_flooded().await,
+            None => false,
+        };
+        if slept || flooded {
+            tracing::info!(slept, flooded, "starting mDNS anew");
+            self.stop_mdns().await;
+        }
+        if self.mdns.is_none() {
+            self.start_mdns();
         }
         self.table.tick(self.now_ms());
     }
@@ -345,28 +355,28 @@ impl State {
         if !self.enabled {
             return;
         }
-        self.mdns = Mdns::start(&self.card, &self.filter)
-            .inspect_err(|error| {
+        match Mdns::start(&self.card, &self.filter) {
+            Ok(mdns) => {
+                self.mdns = Some(mdns);
+                self.warned = false;
+                self.table.relist(self.now_ms());
+            }
+            Err(error) if !self.warned => {
+                self.warned = true;
                 tracing::warn!(
                     %error,
                     "mDNS cannot run: this device is not announced, and only trusted devices are found. \
                      Pair with others by their address: kithctl pair HOST"
                 );
-            })
-            .ok();
+            }
+            Err(_) => {}
+        }
     }
 
     async fn stop_mdns(&mut self) {
         if let Some(mdns) = self.mdns.take() {
             mdns.stop().await;
         }
-    }
-
-    async fn restart_mdns(&mut self, why: &str) {
-        tracing::info!(why, "starting mDNS anew");
-        self.stop_mdns().await;
-        self.start_mdns();
-        self.table.relist(self.now_ms());
     }
 
     fn send_probes(&mut self) {
@@ -404,4 +414,4 @@ fn pause() -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

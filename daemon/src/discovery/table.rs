@@ -271,9 +271,14 @@ impl Table {
     pub fn due(&mut self, now_ms: u64) -> Vec<PublicKey> {
         let mut due = Vec::new();
         for (id, entry) in &mut self.entries {
-            if entry.check.hint_ms.is_some_and(|at| at <= now_ms) {
+            if entry.check.hint_ms.take_if(|at| *at <= now_ms).is_none() {
+                continue;
+            }
+            let device = self.keys.get(id).and_then(|key| self.trust.trusted(key));
+            // Without an address there is nothing to try, until one is announced.
+            if let Some(device) = device.filter(|device| entry.places.len() + device.addresses.len() > 0) {
                 entry.check.began(now_ms);
-                due.extend(self.keys.get(id).filter(|key| self.trust.trusted(key).is_some()));
+                due.push(device.key);
             }
         }
         due
@@ -350,9 +355,11 @@ fn essence(peer: &Peer) -> Peer {
 impl Entry {
     fn sighting(&self, id: DeviceId, device: Option<&Device>) -> Sighting {
         let announced = self.instances.first().map(|instance| instance.name.clone());
+        let last_shown = || self.shown.as_ref().map(|peer| peer.name.clone());
+        let known = || device.map(|device| device.name.clone());
         Sighting {
             id,
-            name: announced.or_else(|| device.map(|device| device.name.clone())).unwrap_or_else(|| id.to_string()),
+            name: announced.or_else(known).or_else(last_shown).unwrap_or_default(),
             addresses: self.places.iter().map(|place| place.address).collect(),
             online: if device.is_some_and(Device::is_trusted) { self.reached } else { !self.instances.is_empty() },
         }
@@ -408,7 +415,6 @@ impl Check {
     }
 
     fn began(&mut self, now_ms: u64) {
-        self.hint_ms = None;
         self.began_ms = Some(now_ms);
         self.due_ms = now_ms + TICK_MS;
     }

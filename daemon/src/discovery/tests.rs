@@ -1,10 +1,14 @@
 //! Two devices and real mDNS on loopback. Other devices may be on the network, too: each test looks for its own.
 
+use std::path::Path;
+
+use clap::Parser;
 use kith_proto::control::Code;
 use kith_proto::control::types::Relation;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::Args;
 use crate::event::{Read, Reader};
 use crate::store::Store;
 
@@ -23,9 +27,17 @@ async fn host(name: &str, port: u16, mdns: bool) -> Host {
     let identity = Identity::open(dir.path(), &dir.path().join("kith.db"), name, false).unwrap();
     let store = Store::open(&dir.path().join("kith.db")).unwrap();
     let trust = Trust::open(store, dir.path().join("generation")).await.unwrap();
-    let settings = crate::dial::tests::settings(dir.path(), mdns);
+    let settings = settings(dir.path(), mdns);
     let discovery = Discovery::start(&tasks, &events, &trust, &settings, &identity, port);
     Host { tasks, trust, identity, discovery, facts: events.reader(0), _dir: dir }
+}
+
+/// Everything under `home`, and loopback counts.
+pub(crate) fn settings(home: &Path, mdns: bool) -> Settings {
+    let mut settings = Settings::load(&Args::parse_from(["kithd", "--home", home.to_str().unwrap()])).unwrap();
+    settings.config.discovery.enabled = mdns;
+    settings.config.discovery.loopback = true;
+    settings
 }
 
 impl Host {

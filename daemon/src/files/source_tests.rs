@@ -166,14 +166,13 @@ fn a1_to_a6_names_that_cannot_cross_are_skipped() {
     let latin1 = OsStr::from_bytes(b"\xff");
     fs::write(place.at("t").join(latin1), "").unwrap();
     let (entries, skipped) = place.walk(&Reader::own(), &["t"]).unwrap();
-    assert_eq!(entries, ["t Dir", "t/ok? File"]);
+    assert_eq!(entries, ["t Dir", "t/ok? File", "t/\u{202e}x File"]);
     let wanted = [
         "t/C:x name_colon",
         "t/a\\b name_backslash",
         "t/con.txt name_reserved",
         "t/dot. name_trailing_dot",
-        "t/nl\n name_hidden_character",
-        "t/\u{202e}x name_hidden_character",
+        "t/nl\n name_control_character",
         "t/\u{fffd} not_utf8",
     ];
     assert_eq!(skipped, wanted);

@@ -41,6 +41,9 @@ pub enum Error {
     /// No copy could be made before a migration.
     #[error("cannot keep a copy of the database before changing it: {0}")]
     Copy(#[source] std::io::Error),
+    /// The file cannot be had.
+    #[error("cannot open the database: {0}")]
+    Open(#[source] std::io::Error),
     /// The thread has ended.
     #[error("the database is closed")]
     Closed,
@@ -60,6 +63,7 @@ impl From<Error> for ApiError {
 impl Store {
     /// Opens or creates the database at `path` and migrates it.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        keep_private(path).map_err(Error::Open)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -79,7 +83,7 @@ impl Store {
                     work(&mut connection);
                 }
             })
-            .map_err(Error::Copy)?;
+            .map_err(Error::Open)?;
         Ok(Self { work, path: path.to_owned() })
     }
 
@@ -125,6 +129,13 @@ impl Store {
         self.work.send(work).await.map_err(|_| Error::Closed)?;
         Ok(result.await.map_err(|_| Error::Closed)??)
     }
+}
+
+/// Nobody else reads the database; its companions (WAL, shared memory) take its mode over.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
 /// A column that holds JSON.

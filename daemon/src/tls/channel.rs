@@ -139,7 +139,15 @@ pub async fn accept(
     let acceptor = rustls::server::Acceptor::default();
     let start = LazyConfigAcceptor::new(acceptor, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
     let alpn = start.client_hello().alpn().and_then(Alpn::choose).filter(|alpn| allow(*alpn));
-    let Some(alpn) = alpn else { return Err(Error::NoProtocol) };
+    let Some(alpn) = alpn else {
+        // Whoever asked for a protocol is told that it is not spoken; whoever asked for none learns nothing.
+        if start.client_hello().alpn().is_some()
+            && let Err((_, io)) = start.into_stream(tls.refusal()).into_fallible().await
+        {
+            linger(io.into_inner()).await;
+        }
+        return Err(Error::NoProtocol);
+    };
     let stream = match start.into_stream(tls.server(alpn)).into_fallible().await {
         Ok(stream) => stream,
         Err((error, io)) => {

@@ -37,6 +37,7 @@ pub struct Tls {
     certificate_hash: [u8; 32],
     pairing: Arc<ServerConfig>,
     pinned: Arc<ServerConfig>,
+    refusal: Arc<ServerConfig>,
 }
 
 /// Why there is no TLS.
@@ -59,7 +60,11 @@ impl Tls {
         let key = Arc::new(DeviceKey(identity.clone()));
         let certified = Arc::new(CertifiedKey::new(vec![der], key));
         let server = |expect, alpn| server_config(&provider, &certified, expect, alpn);
+        let mut refusal = server(Expect::Anybody, Alpn::Pair)?;
+        // A name that nobody asks for: the handshake ends with the alert no_application_protocol.
+        refusal.alpn_protocols = vec![b"-".to_vec()];
         Ok(Self {
+            refusal: Arc::new(refusal),
             pairing: Arc::new(server(Expect::Anybody, Alpn::Pair)?),
             pinned: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Send)?),
             provider,
@@ -74,6 +79,11 @@ impl Tls {
             Alpn::Pair => self.pairing.clone(),
             Alpn::Send => self.pinned.clone(),
         }
+    }
+
+    /// The configuration for an accepted connection that asks for something that is not spoken now.
+    pub fn refusal(&self) -> Arc<ServerConfig> {
+        self.refusal.clone()
     }
 
     /// The configuration for dialling; `expected` is the one key that may answer, or any.

@@ -9,6 +9,7 @@ use kith_proto::path::WirePath;
 use kith_proto::peer::offer::{Item, Kind};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use crate::files::SourceStat;
 use crate::store::{json, to_json};
 
 /// Entries that are read at once: some hundred bytes each.
@@ -47,6 +48,10 @@ pub struct Record {
     pub caller: Option<(u32, Vec<u32>)>,
     /// Why it is over.
     pub reason: Option<Failure>,
+    /// What could not be offered, beside the entries.
+    pub skipped: u64,
+    /// The first of them.
+    pub skipped_why: Vec<Problem>,
     /// Whether the peer knows that it was called off.
     pub told: bool,
     /// When it was made.
@@ -90,10 +95,11 @@ pub fn save(tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<i64> {
     let number = (record.number != 0).then_some(record.number);
     tx.prepare_cached(
         "INSERT INTO transfer (number, peer, direction, id, state, title, text, entries, bytes, dir, on_conflict,
-                               caller, reason, told, created_ms, updated_ms, expires_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                               caller, reason, told, created_ms, updated_ms, expires_ms, skipped, skipped_why)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
          ON CONFLICT (number) DO UPDATE SET state = ?5, entries = ?8, bytes = ?9, dir = ?10, on_conflict = ?11,
-                               reason = ?13, told = ?14, updated_ms = ?16, expires_ms = ?17",
+                               reason = ?13, told = ?14, updated_ms = ?16, expires_ms = ?17, skipped = ?18,
+                               skipped_why = ?19",
     )?
     .execute(params![
         number,
@@ -112,7 +118,9 @@ pub fn save(tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<i64> {
         record.told,
         record.created_ms,
         record.updated_ms,
-        record.expires_ms
+        record.expires_ms,
+        record.skipped,
+        to_json(&record.skipped_why)?
     ])?;
     Ok(number.unwrap_or_else(|| tx.last_insert_rowid()))
 }
@@ -127,7 +135,7 @@ pub fn load(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Record, Details)>> {
     )?;
     let mut statement = tx.prepare(
         "SELECT number, peer, direction, id, state, title, text, entries, bytes, dir, on_conflict, caller, reason,
-                told, created_ms, updated_ms, expires_ms FROM transfer ORDER BY created_ms, number",
+                told, created_ms, updated_ms, expires_ms, skipped, skipped_why FROM transfer ORDER BY created_ms, number",
     )?;
     let records: Vec<Record> = statement.query_map([], record)?.collect::<Result<_, _>>()?;
     records.into_iter().map(|record| Ok((record.clone(), details(tx, record.number)?))).collect()
@@ -153,6 +161,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         created_ms: row.get(14)?,
         updated_ms: row.get(15)?,
         expires_ms: row.get(16)?,
+        skipped: row.get(17)?,
+        skipped_why: json(row, 18)?,
     })
 }
 
@@ -320,6 +330,15 @@ pub fn reopen(tx: &Transaction<'_>, number: i64) -> rusqlite::Result<()> {
 pub fn changed(tx: &Transaction<'_>, number: i64, index: u64, size: u64, mtime_ns: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE entry SET size = ?3, mtime_ns = ?4 WHERE transfer = ?1 AND idx = ?2")?
         .execute(params![number, index, size, mtime_ns])?;
+    Ok(())
+}
+
+/// A stream is complete: from now on it is a file like others.
+pub fn complete(tx: &Transaction<'_>, number: i64, stat: &SourceStat) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE entry SET size = ?2, mtime_ns = ?3, inode = ?4 WHERE transfer = ?1",
+        params![number, stat.size, stat.mtime_ns, stat.ino.cast_signed()],
+    )?;
     Ok(())
 }
 

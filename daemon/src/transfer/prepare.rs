@@ -12,7 +12,7 @@ use kith_proto::peer::offer::{Item, Kind};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::book::{self, OutEntry, PAGE, Record};
+use super::book::{self, OutEntry, PAGE, Record, SHOWN};
 use super::policy::explain;
 use super::state::{self, Key};
 use super::{Content, Engine, SendRequest, spool};
@@ -136,6 +136,8 @@ fn new_record(engine: &Engine, request: &SendRequest) -> Record {
         on_conflict: Conflict::default(),
         caller: request.caller.clone(),
         reason: None,
+        skipped: 0,
+        skipped_why: Vec::new(),
         told: true,
         created_ms: now,
         updated_ms: now,
@@ -191,14 +193,15 @@ async fn prepare(engine: &Arc<Engine>, key: &Key, paths: Vec<PathBuf>) -> Result
         .set(key, |record| {
             record.entries = walked.entries;
             record.bytes = Some(walked.bytes);
+            record.skipped = walked.skipped.len() as u64;
+            let first = walked.skipped.into_iter().take(SHOWN);
+            record.skipped_why = first.map(|it| Problem { path: it.path, reason: it.reason.to_owned() }).collect();
             if record.state == TransferState::Preparing {
                 record.state = TransferState::Offered;
             }
         })
         .await?;
     engine.book.refresh(key).await?;
-    let problems = walked.skipped.into_iter().map(|it| Problem { path: it.path, reason: it.reason.to_owned() });
-    engine.book.progress(key, 0, 0, problems.collect(), Vec::new());
     engine.outbox.forgive(&key.peer);
     Ok(())
 }

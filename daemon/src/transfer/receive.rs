@@ -133,11 +133,13 @@ async fn take(engine: &Arc<Engine>, channel: &mut Channel, offer: Offer) -> Resu
         () = session.stop.cancelled() => Err(interruption(engine, &key)),
         outcome = converse(engine, channel, &key, &offer, &session) => outcome,
     };
-    drop(session);
     match &outcome {
         Ok(()) => {}
         Err(Error::Pause(_, reason)) => engine.book.fail(&key, reason.clone()).await?,
-        Err(Error::Canceled) => canceled_there(engine, &key).await?,
+        Err(Error::Canceled) => {
+            drop(session);
+            canceled_there(engine, &key).await?;
+        }
         Err(_) if engine.book.state(&key) == Some(TransferState::Preparing) => engine.book.forget(&key).await?,
         Err(_) if engine.book.state(&key) == Some(TransferState::Active) => {
             engine.book.advance(&key, TransferState::Queued).await?;
@@ -194,6 +196,8 @@ fn new_record(engine: &Engine, channel: &Channel, offer: &Offer) -> Record {
         on_conflict: kith_proto::control::types::Conflict::default(),
         caller: None,
         reason: None,
+        skipped: 0,
+        skipped_why: Vec::new(),
         told: true,
         created_ms: now,
         updated_ms: now,

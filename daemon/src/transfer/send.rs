@@ -70,8 +70,9 @@ pub async fn run(engine: &Arc<Engine>, key: &Key) -> Went {
     let Ok(session) = engine.book.session(key).await else { return Went::Broken { moved: false } };
     let mut moved = false;
     let outcome = work(engine, key, &session, &mut moved).await;
+    let settled = settle(engine, key, outcome).await;
     drop(session);
-    match settle(engine, key, outcome).await {
+    match settled {
         Ok(true) => Went::Over,
         Ok(false) => Went::Broken { moved },
         Err(error) => {

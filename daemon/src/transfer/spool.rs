@@ -20,7 +20,7 @@ use super::book::{self, OutEntry, Record};
 use super::policy::explain;
 use super::state::{self, Key};
 use crate::clock;
-use crate::files;
+use crate::files::{self, Reader};
 
 /// A reader that waits for more input looks this often whether anybody still wants it.
 const LOOK_UP: Duration = Duration::from_secs(1);
@@ -171,11 +171,13 @@ pub async fn feed(engine: &Arc<Engine>, key: &Key, data: Vec<u8>, end: bool) -> 
     let spool = spool.ok_or_else(|| ApiError::new(Code::WrongState, "this transfer takes no input"))?;
     let place = engine.streams.path(key);
     let writer = spool.clone();
-    let bytes = engine.tasks.blocking(move || writer.append(&data)).await.map_err(|e| spool_failed(&place, e))?;
+    let written = engine.tasks.blocking(move || writer.append(&data)).await;
+    let bytes = written.map_err(|error| spool_failed(&place, error))?;
     if end {
         let number = engine.book.record(key).ok_or(state::Error::Gone)?.number;
-        let mtime_ns = clock::now_ms().saturating_mul(1_000_000);
-        let sized = engine.book.store.write(move |tx| book::changed(tx, number, 0, bytes, mtime_ns)).await;
+        let (_, stat) =
+            engine.tasks.blocking(move || files::open_source(&Reader::own(), &place)).await.map_err(|e| explain(&e))?;
+        let sized = engine.book.store.write(move |tx| book::complete(tx, number, &stat)).await;
         sized.map_err(state::Error::from)?;
         engine.book.set(key, |record| record.bytes = Some(bytes)).await?;
         spool.end();

@@ -67,7 +67,8 @@ fn a_stranger_is_what_its_announcements_say() {
     table.announced(announcement("a", id(1), &[2, 1]), 2);
     assert_eq!(kinds(&mut table), ["peer:updated"]);
     table.removed("a", 3);
-    assert_eq!(kinds(&mut table), ["peer:lost"]);
+    let facts = table.facts();
+    assert!(matches!(&facts[..], [Fact::PeerLost(peer)] if peer.name == "announced" && !peer.online), "{facts:?}");
     assert!(table.snapshot().peers.is_empty());
     table.announced(announcement("a", OWN, &[1]), 4);
     assert!(table.snapshot().peers.is_empty());
@@ -222,6 +223,14 @@ fn tries_come_on_ticks_and_grow_rare() {
     assert!((40..80).contains(&tries[0]), "{}", tries[0]);
     table.look_again(8_000_000);
     assert_eq!(table.due(8_000_000).len(), 2);
+}
+
+#[test]
+fn a_device_without_an_address_is_tried_as_soon_as_it_has_one() {
+    let mut table = Table::new(OWN, trust([Device { addresses: Vec::new(), ..device(1) }]), 0);
+    assert_eq!(table.due(0), []);
+    table.announced(announcement("a", id(1), &[1]), 60);
+    assert_eq!(table.due(60), [key(1)]);
 }
 
 #[test]
