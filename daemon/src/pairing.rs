@@ -160,7 +160,7 @@ impl Pairing {
                 Ok(recent)
             })
             .await
-            .map_err(internal)?;
+            .map_err(ApiError::from)?;
         if recent < limits::PINS_PER_HOUR {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Pairing {
                 outcome = inner.initiate(&secret) => outcome,
             };
             let outcome = match outcome {
-                Ok((peer, address)) => inner.keep(peer, relation, Some(address)).await.map_err(internal),
+                Ok((peer, address)) => inner.keep(peer, relation, Some(address)).await.map_err(ApiError::from),
                 Err(error) => Err(error),
             };
             inner.finish(&id, outcome);
@@ -356,7 +356,7 @@ impl Inner {
             Ok(_) => channel.writer.send_frame(&pair4).await,
             Err(_) => Err(ChannelError::Closed),
         };
-        self.finish(&id, kept.map_err(internal));
+        self.finish(&id, kept.map_err(ApiError::from));
         over.cancel();
         sent
     }
@@ -490,11 +490,6 @@ fn active() -> ApiError {
 
 fn withdrawn() -> ApiError {
     ApiError::new(Code::PairingExpired, "the pairing was called off")
-}
-
-fn internal(error: store::Error) -> ApiError {
-    tracing::error!(%error, "the database failed");
-    ApiError::new(Code::Internal, "the database failed; the log has the details")
 }
 
 fn fill(bytes: &mut [u8]) {
