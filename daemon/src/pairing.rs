@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::dial::{self, Dial, Whom};
-use crate::discovery::Discovery;
+use crate::discovery::{Contact, Discovery};
 use crate::event::Events;
 use crate::identity::Identity;
 use crate::store::{self, Store};
@@ -186,8 +186,13 @@ impl Pairing {
                 Ok((peer, address)) => inner.keep(peer, relation, Some(address)).await.map_err(ApiError::from),
                 Err(error) => Err(error),
             };
+            let paired = outcome.as_ref().ok().copied();
             inner.finish(&id, outcome);
             inner.state().joining.retain(|(joining, _)| *joining != id);
+            if let Some(peer) = paired {
+                // So that the other side learns the way back, also where mDNS does not reach.
+                inner.dial.probe(peer).await;
+            }
         });
         Ok(view)
     }
@@ -218,7 +223,7 @@ impl Pairing {
         channel.close().await;
         // Where it came from is where it is looked for from now on, also where mDNS does not reach.
         if self.0.trust.snapshot().trusted(&peer).is_some() {
-            self.0.discovery.reached(peer, remote, true);
+            self.0.discovery.reached(peer, remote, Contact::Called);
         }
     }
 }
@@ -392,7 +397,7 @@ impl Inner {
         tracing::info!(peer = %public_key.device_id(), name = %text::printable(&device_name), "paired");
         self.trust.pair(public_key, device_name, relation, address).await?;
         if let Some(address) = address {
-            self.discovery.reached(public_key, address, false);
+            self.discovery.reached(public_key, address, Contact::Answered);
         }
         Ok(public_key)
     }

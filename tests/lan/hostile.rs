@@ -85,10 +85,8 @@ fn c20_addresses_that_lead_elsewhere_and_records_that_are_none() {
         let claim = Claim::of("00000000000000c2", &format!("malformed {n}"), lab.ip(3), 44_004);
         malformed.push(Claim { txt: txt(id, "1"), ..claim });
     }
-    malformed.push(Claim {
-        txt: txt("00000000000000c3", "2"),
-        ..Claim::of("00000000000000c3", "newer", lab.ip(3), 44_005)
-    });
+    malformed
+        .push(Claim { txt: txt("00000000000000c3", "2"), ..Claim::of("00000000000000c3", "newer", lab.ip(3), 44_005) });
     let named = Claim::of("00000000000000d1", "\u{1b}[31mred\u{1b}]8;;http://x\u{7}\r\n", lab.ip(3), 44_006);
     let everything: Vec<_> = nowhere.into_iter().chain([mixed]).chain(malformed).chain([named]).collect();
     for _ in 0..3 {

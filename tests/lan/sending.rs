@@ -63,10 +63,8 @@ fn three_hosts_at_once() {
         file(host, &format!("tree-{}/large.bin", host.name()), 20 << 20, 70 + seed as u64);
     }
     let ways: Vec<_> = pairs.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]).collect();
-    let sending: Vec<_> = ways
-        .iter()
-        .map(|(from, to)| begin(from, &from.path(&format!("tree-{}", from.name())), to.name()))
-        .collect();
+    let sending: Vec<_> =
+        ways.iter().map(|(from, to)| begin(from, &from.path(&format!("tree-{}", from.name())), to.name())).collect();
     for (sending, (from, to)) in sending.into_iter().zip(&ways) {
         assert_eq!(sending.finish(LONG).ok().json()["state"], "done");
         let name = format!("tree-{}", from.name());

@@ -15,7 +15,7 @@ use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::limits;
 
 use super::mdns::Announcement;
-use super::{Sighting, Snapshot, merge};
+use super::{Contact, Sighting, Snapshot, merge};
 use crate::trust::{self, Device};
 
 /// The time between two ticks.
@@ -172,20 +172,29 @@ impl Table {
         self.show(id);
     }
 
-    /// A device proved who it is: it answered at `address`, or came from there (`inbound`). The port of one that came
-    /// says nothing, and having come it need not be reachable: firewalls. So its way back is tried.
-    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, inbound: bool, now_ms: u64) {
+    /// A device proved who it is at `address`. One that called need not be reachable: firewalls. So its way back is
+    /// tried.
+    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, contact: Contact, now_ms: u64) {
         let id = key.device_id();
         let Some(device) = self.trust.trusted(key) else { return };
         let Some(entry) = self.entries.get_mut(&id).filter(|_| self.keys.get(&id) == Some(key)) else { return };
-        if !inbound {
-            entry.met(address, now_ms);
-            entry.reached = true;
-        } else if !entry.places.iter().any(|place| place.address.ip() == address.ip()) {
-            let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
-            let mut address = address;
-            address.set_port(known.map(SocketAddr::port).next().unwrap_or(id.preferred_port()));
-            entry.met(address, now_ms);
+        match contact {
+            Contact::Answered => {
+                entry.met(address, now_ms);
+                entry.reached = true;
+            }
+            Contact::Listens(port) => {
+                let address = SocketAddr::new(address.ip(), port);
+                if !entry.places.iter().any(|place| place.address == address) {
+                    entry.met(address, now_ms);
+                }
+            }
+            Contact::Called if !entry.places.iter().any(|place| place.address.ip() == address.ip()) => {
+                let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
+                let port = known.map(SocketAddr::port).next().unwrap_or(id.preferred_port());
+                entry.met(SocketAddr::new(address.ip(), port), now_ms);
+            }
+            Contact::Called => {}
         }
         if entry.reached {
             entry.check.succeeded(now_ms);

@@ -18,6 +18,7 @@ use super::state::{self, Key, Session};
 use super::write::{self, Frame, Report, Writer};
 use super::{Engine, prepare};
 use crate::clock;
+use crate::discovery::Contact;
 use crate::tls::channel::within;
 use crate::tls::{Channel, ChannelError};
 
@@ -86,7 +87,12 @@ pub async fn run(engine: &Arc<Engine>, mut channel: Channel) {
 
 async fn serve(engine: &Arc<Engine>, channel: &mut Channel) -> Result<(), Error> {
     match within(PATIENCE, channel.reader.message(limits::FRAME_CONTROL)).await? {
-        Message::Ping => Ok(channel.writer.send(&Message::Pong { name: engine.identity.name().to_owned() }).await?),
+        Message::Ping { port } => {
+            if let Some(port) = port {
+                engine.discovery.reached(channel.peer, channel.remote, Contact::Listens(port));
+            }
+            Ok(channel.writer.send(&Message::Pong { name: engine.identity.name().to_owned() }).await?)
+        }
         Message::Cancel { transfer } => canceled_there(engine, &key(channel, transfer)).await,
         Message::Offer(offer) => take(engine, channel, offer).await,
         _ => Err(Error::Protocol("it begins with neither an offer nor a ping")),

@@ -29,7 +29,11 @@ pub const DATA: u8 = 0;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Message {
     /// Are you there, and do you still trust me?
-    Ping,
+    Ping {
+        /// The port of the sender's peer door, for the way back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
     /// Yes; and this is what I call myself.
     Pong {
         /// The device's name.
