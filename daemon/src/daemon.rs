@@ -98,6 +98,7 @@ impl Error {
 pub async fn run(settings: Settings) -> Result<Exit, Error> {
     let begun = Instant::now();
     let stop_signal = platform::stop_signal()?;
+    platform::raise_file_limit();
     let tasks = Tasks::default();
 
     platform::create_private_dir(&settings.paths.data)?;

@@ -214,7 +214,12 @@ impl Pairing {
             Ok(()) | Err(ChannelError::Closed) => {}
             Err(error) => tracing::debug!(remote = %channel.remote, %error, "a pairing exchange broke off"),
         }
+        let (peer, remote) = (channel.peer, channel.remote);
         channel.close().await;
+        // Where it came from is where it is looked for from now on, also where mDNS does not reach.
+        if self.0.trust.snapshot().trusted(&peer).is_some() {
+            self.0.discovery.reached(peer, remote, true);
+        }
     }
 }
 
