@@ -88,7 +88,8 @@ impl Reception<'_> {
             self.ended(transfer)?;
             return Ok(true);
         }
-        if self.refused.contains(id) {
+        // One whose manifest is still coming is no offer yet.
+        if self.refused.contains(id) || *state == TransferState::Preparing {
             return Ok(false);
         }
         // It may have been tried again.

@@ -22,8 +22,9 @@ use crate::error::{Error, FAILED, Result};
 use crate::progress::Progress;
 
 const KINDS: [&str; 1] = ["transfer:updated"];
-/// Pieces of standard input that are on their way to the daemon at once.
-const IN_FLIGHT: usize = 2;
+/// Pieces of standard input that are on their way to the daemon at once: requests may overtake each other, so that two
+/// would arrive in any order, or the last one before the one in front of it.
+const IN_FLIGHT: usize = 1;
 /// How long an interrupted command waits for the daemon to call the transfer off.
 const CANCEL: Duration = Duration::from_secs(2);
 
@@ -207,11 +208,11 @@ fn read(
 ) -> io::Result<()> {
     let mut piece = Vec::with_capacity(limits::FEED_CHUNK);
     for number in 1.. {
+        piece.clear();
+        input.by_ref().take(limits::FEED_CHUNK as u64).read_to_end(&mut piece)?;
         if credits.recv().is_err() {
             return Ok(());
         }
-        piece.clear();
-        input.by_ref().take(limits::FEED_CHUNK as u64).read_to_end(&mut piece)?;
         let end = piece.len() < limits::FEED_CHUNK;
         if end {
             let _ = shared.pieces.set(number);

@@ -15,7 +15,7 @@ use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::limits;
 
 use super::mdns::Announcement;
-use super::{Sighting, Snapshot, merge};
+use super::{Contact, Sighting, Snapshot, merge};
 use crate::trust::{self, Device};
 
 /// The time between two ticks.
@@ -174,19 +174,26 @@ impl Table {
         self.show(id);
     }
 
-    /// A device proved who it is: it answered at `address`, or came from there (`inbound`). The port of one that came
-    /// says nothing, and having come it need not be reachable: firewalls. So its way back is tried.
-    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, inbound: bool, now_ms: u64) {
+    /// A device proved who it is at `address`. One that called need not be reachable: firewalls. So its way back is
+    /// tried.
+    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, contact: Contact, now_ms: u64) {
         let id = key.device_id();
         let Some(device) = self.trust.trusted(key) else { return };
         let Some(entry) = self.entries.get_mut(&id).filter(|_| self.keys.get(&id) == Some(key)) else { return };
-        if !inbound {
-            entry.met(address, now_ms);
-            entry.reached = true;
-        } else {
-            for way in entry.ways_back(address, device) {
-                entry.met(way, now_ms);
+        match contact {
+            Contact::Answered => {
+                entry.met(address, now_ms);
+                entry.reached = true;
             }
+            Contact::Listens(port) => {
+                entry.met(SocketAddr::new(address.ip(), port), now_ms);
+            }
+            Contact::Called if !entry.places.iter().any(|place| place.address.ip() == address.ip()) => {
+                let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
+                let port = known.map(SocketAddr::port).next().unwrap_or(id.preferred_port());
+                entry.met(SocketAddr::new(address.ip(), port), now_ms);
+            }
+            Contact::Called => {}
         }
         if entry.reached {
             entry.check.succeeded(now_ms);
@@ -392,26 +399,6 @@ impl Entry {
             let place = Place { address: *address, instance: Some(instance.to_owned()), stale_ms: None, met: false };
             self.places.insert(0, place);
         }
-    }
-
-    /// Where a device that came from `address` may listen. What is announced may be somebody else's word: the port at
-    /// which it was reached before, or the one that its id gives it, is among them.
-    fn ways_back(&self, address: SocketAddr, device: &Device) -> Vec<SocketAddr> {
-        let known = |place: &&Place| place.address.ip() == address.ip();
-        let mut ways: Vec<_> = self.places.iter().rev().filter(known).map(|place| place.address).collect();
-        if super::interfaces::is_link_local_v6(address.ip()) {
-            return ways;
-        }
-        let announced = self.places.first().map(|place| place.address.port()).filter(|_| ways.is_empty());
-        let proven = device.addresses.first().map(SocketAddr::port);
-        let own = proven.unwrap_or(device.key.device_id().preferred_port());
-        for port in announced.into_iter().chain([own]) {
-            let way = SocketAddr::new(address.ip(), port);
-            if !ways.contains(&way) {
-                ways.push(way);
-            }
-        }
-        ways
     }
 
     /// The device itself was there: the address is as good as new, and nobody's claim keeps it out.

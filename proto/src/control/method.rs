@@ -381,7 +381,7 @@ pub struct SendParams {
     pub title: Option<String>,
 }
 
-/// `transfer.feed`
+/// `transfer.feed`: one piece after the answer to the one before, for requests may overtake each other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeedParams {
