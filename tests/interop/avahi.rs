@@ -130,8 +130,6 @@ fn we_see_a_service_that_avahi_publishes() {
             peer["addresses"].as_array().is_some_and(|addresses| addresses.iter().any(|it| *it == "10.77.0.2:44321"))
         });
         assert_eq!((&seen["name"], &seen["state"]), (&"Größe 写真".into(), &"discovered".into()));
-        let address = |prefix: &str| seen["addresses"].to_string().contains(prefix);
-        assert!(address("[fd77::2]:44321") || address("10.77.0.2:44321"), "{seen}");
     }
     publisher.signal(rustix::process::Signal::TERM);
     for host in [&far, &near] {

@@ -119,7 +119,7 @@ fn garbage(random: &mut Random) -> Vec<Vec<u8>> {
     looped.record(&SERVICE, 12, 1, 120, &[0xc0, 12]);
     looped.record(&SERVICE, 12, 1, 120, &[0xc0, 0xff]);
     let mut packets = vec![Vec::new(), vec![0; 11], vec![0xff; 512], looped.bytes(), random.bytes(9000)];
-    let decent = Claim::of("00000000000000e1", "cut", Ipv4Addr::new(10, 77, 0, 3), 44_007).packet().bytes();
+    let decent = Claim::of("eeeeeeeeeeeeeeee", "cut", Ipv4Addr::new(10, 77, 0, 3), 44_007).packet().bytes();
     packets.extend((1..decent.len()).step_by(7).map(|len| decent[..len].to_vec()));
     for _ in 0..200 {
         let mut broken = decent.clone();
