@@ -98,6 +98,7 @@ impl Error {
 pub async fn run(settings: Settings) -> Result<Exit, Error> {
     let begun = Instant::now();
     let stop_signal = platform::stop_signal()?;
+    platform::raise_file_limit();
     let tasks = Tasks::default();
 
     platform::create_private_dir(&settings.paths.data)?;
@@ -118,7 +119,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
 
     let events = Events::default();
     let discovery = Discovery::start(&tasks, &events, &trust, &settings, &identity, peer_port);
-    let dial = Dial::start(&tasks, tls.clone(), &trust, &discovery, &identity);
+    let dial = Dial::start(&tasks, tls.clone(), &trust, &discovery, &identity, peer_port);
     let pairing = Pairing::new(pairing::Parts {
         identity: identity.clone(),
         trust: trust.clone(),

@@ -20,7 +20,7 @@ use kith_proto::{limits, text};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::discovery::Discovery;
+use crate::discovery::{Contact, Discovery};
 use crate::identity::Identity;
 use crate::task::Tasks;
 use crate::tls::channel::{self, Channel};
@@ -52,6 +52,8 @@ pub struct Dial {
     trust: Trust,
     discovery: Discovery,
     own: PublicKey,
+    /// The port of this device's peer door, so that others find the way back.
+    port: u16,
     /// Addresses that led back to this device, and until when they are left alone; the oldest first.
     decoys: Arc<Mutex<Vec<(SocketAddr, Instant)>>>,
     /// Trusted devices that do not trust this one: said once.
@@ -104,12 +106,20 @@ pub enum Error {
 
 impl Dial {
     /// Makes the dialler, and starts the prober.
-    pub fn start(tasks: &Tasks, tls: Tls, trust: &Trust, discovery: &Discovery, identity: &Arc<Identity>) -> Self {
+    pub fn start(
+        tasks: &Tasks,
+        tls: Tls,
+        trust: &Trust,
+        discovery: &Discovery,
+        identity: &Arc<Identity>,
+        port: u16,
+    ) -> Self {
         let this = Self {
             tls,
             trust: trust.clone(),
             discovery: discovery.clone(),
             own: identity.public(),
+            port,
             decoys: Arc::default(),
             refused: Arc::default(),
         };
@@ -126,7 +136,7 @@ impl Dial {
         let result = self.race(&addresses, alpn, Whom::Key(*key)).await;
         let errors = match result {
             Ok(channel) => {
-                self.discovery.reached(*key, channel.remote, false);
+                self.discovery.reached(*key, channel.remote, Contact::Answered);
                 return Ok(channel);
             }
             Err(errors) => errors,
@@ -256,10 +266,10 @@ impl Dial {
     }
 
     /// Makes sure that a trusted device is there, and learns how it calls itself now.
-    async fn probe(&self, key: PublicKey) {
+    pub async fn probe(&self, key: PublicKey) {
         let Ok(mut channel) = self.device(&key, Alpn::Send).await else { return };
         let ask = async {
-            channel.writer.send(&Message::Ping).await?;
+            channel.writer.send(&Message::Ping { port: Some(self.port) }).await?;
             channel.reader.message(limits::FRAME_UNAUTHENTICATED).await
         };
         let answer = channel::within(HANDSHAKE, ask).await;

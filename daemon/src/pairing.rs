@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::dial::{self, Dial, Whom};
-use crate::discovery::Discovery;
+use crate::discovery::{Contact, Discovery};
 use crate::event::Events;
 use crate::identity::Identity;
 use crate::store::{self, Store};
@@ -160,7 +160,7 @@ impl Pairing {
                 Ok(recent)
             })
             .await
-            .map_err(internal)?;
+            .map_err(ApiError::from)?;
         if recent < limits::PINS_PER_HOUR {
             return Ok(());
         }
@@ -183,11 +183,16 @@ impl Pairing {
                 outcome = inner.initiate(&secret) => outcome,
             };
             let outcome = match outcome {
-                Ok((peer, address)) => inner.keep(peer, relation, Some(address)).await.map_err(internal),
+                Ok((peer, address)) => inner.keep(peer, relation, Some(address)).await.map_err(ApiError::from),
                 Err(error) => Err(error),
             };
+            let paired = outcome.as_ref().ok().copied();
             inner.finish(&id, outcome);
             inner.state().joining.retain(|(joining, _)| *joining != id);
+            if let Some(peer) = paired {
+                // So that the other side learns the way back, also where mDNS does not reach.
+                inner.dial.probe(peer).await;
+            }
         });
         Ok(view)
     }
@@ -218,7 +223,7 @@ impl Pairing {
         channel.close().await;
         // Where it came from is where it is looked for from now on, also where mDNS does not reach.
         if self.0.trust.snapshot().trusted(&peer).is_some() {
-            self.0.discovery.reached(peer, remote, true);
+            self.0.discovery.reached(peer, remote, Contact::Called);
         }
     }
 }
@@ -361,7 +366,7 @@ impl Inner {
             Ok(_) => channel.writer.send_frame(&pair4).await,
             Err(_) => Err(ChannelError::Closed),
         };
-        self.finish(&id, kept.map_err(internal));
+        self.finish(&id, kept.map_err(ApiError::from));
         over.cancel();
         sent
     }
@@ -392,7 +397,7 @@ impl Inner {
         tracing::info!(peer = %public_key.device_id(), name = %text::printable(&device_name), "paired");
         self.trust.pair(public_key, device_name, relation, address).await?;
         if let Some(address) = address {
-            self.discovery.reached(public_key, address, false);
+            self.discovery.reached(public_key, address, Contact::Answered);
         }
         Ok(public_key)
     }
@@ -495,11 +500,6 @@ fn active() -> ApiError {
 
 fn withdrawn() -> ApiError {
     ApiError::new(Code::PairingExpired, "the pairing was called off")
-}
-
-fn internal(error: store::Error) -> ApiError {
-    tracing::error!(%error, "the database failed");
-    ApiError::new(Code::Internal, "the database failed; the log has the details")
 }
 
 fn fill(bytes: &mut [u8]) {

@@ -22,9 +22,8 @@ impl PublicKey {
 
     /// The id under which people see this device.
     pub fn device_id(&self) -> DeviceId {
-        let mut id = [0; 8];
-        id.copy_from_slice(&Sha256::digest(self.0)[..8]);
-        DeviceId(id)
+        let [a, b, c, d, e, f, g, h, ..] = self.fingerprint();
+        DeviceId([a, b, c, d, e, f, g, h])
     }
 
     /// SHA-256 of the key, as a pairing QR carries it.

@@ -13,6 +13,9 @@
 //! Deliberately absent: I/O, clocks, randomness and async. Where a protocol needs the time or random bytes, they are
 //! arguments; so two ends and a bad network between them fit into one fast test.
 
+// Whatever is here may be reached by bytes from outside: it has no way to panic.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 #[cfg(feature = "control")]
 pub mod control;
 pub mod id;

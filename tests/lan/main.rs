@@ -1,3 +1,11 @@
 //! Several hosts on one wire.
 
+mod discovery;
+mod hostile;
+mod kills;
+mod links;
+mod net;
+mod packet;
+mod pairing;
+mod sending;
 mod wire;

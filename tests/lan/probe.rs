@@ -2,6 +2,7 @@
 //!
 //! `probe hear IP:PORT` prints every text that arrives at the port, by multicast to 224.0.0.251 and broadcast too.
 //! `probe say FROM-IP TO-IP:PORT TEXT` sends one, from the interface with that address.
+//! `probe cast FROM-IP:PORT TO-IP:PORT` sends every line of its standard input, which is in hex, and then says how many.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -17,7 +18,8 @@ fn main() -> anyhow::Result<()> {
             socket.send_to(text.as_bytes(), to)?;
             Ok(())
         }
-        _ => bail!("probe hear IP:PORT | probe say FROM-IP TO-IP:PORT TEXT"),
+        ["cast", from, to] => cast(from.parse()?, to.parse()?),
+        _ => bail!("probe hear IP:PORT | probe say FROM-IP TO-IP:PORT TEXT | probe cast FROM-IP:PORT TO-IP:PORT"),
     }
 }
 
@@ -31,4 +33,21 @@ fn hear(at: SocketAddr) -> anyhow::Result<()> {
         let len = socket.recv(&mut bytes)?;
         println!("{}", String::from_utf8_lossy(&bytes[..len]));
     }
+}
+
+fn cast(from: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind(from)?;
+    let mut count = 0;
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let digits = line.as_bytes().chunks(2).map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?));
+        let bytes = digits.collect::<anyhow::Result<Vec<u8>>>()?;
+        // What does not fit anywhere is no datagram; everything else is sent.
+        match socket.send_to(&bytes, to) {
+            Ok(_) => count += 1,
+            Err(error) => eprintln!("{} bytes: {error}", bytes.len()),
+        }
+    }
+    println!("{count}");
+    Ok(())
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 use kith_tests::host::Host;
 use kith_tests::process::{Output, Running};
 use kith_tests::{PATIENCE, binaries, tree, wait};
-use serde_json::Value;
 
 fn main() {
     note("Building kithd and kithctl …");
@@ -25,11 +24,13 @@ fn main() {
     kithctl(&bert, &["id"]);
 
     note("Anna shows a PIN, Bert types it. (On a LAN, `kithctl pair anna` finds her by name.)");
-    let (window, shown) = show_pin(&anna);
-    let target = format!("127.0.0.1:{}", shown["port"]);
-    kithctl(&bert, &["pair", &target, "--pin", shown["pin"].as_str().expect("a PIN")]);
+    let (window, pin) = show_pin(&anna);
+    kithctl(&bert, &["pair", &anna.address(), "--pin", &pin]);
     let paired = window.finish(PATIENCE).ok();
-    println!("anna was told: {}", paired.stdout.lines().last().unwrap_or_default());
+    println!("(and at Anna's) {}", paired.stdout.lines().last().unwrap_or_default());
+    wait::until_true("Anna to find the way back to Bert", PATIENCE, || {
+        anna.ctl_json(&["peers"])["peers"][0]["online"] == true
+    });
     kithctl(&anna, &["peers"]);
 
     note("Bert sends a directory; it waits in Anna's inbox until she takes it.");
@@ -55,11 +56,30 @@ fn main() {
     fs::create_dir(&desk).expect("the home is ours");
     kithctl(&bert, &["trust", "policy", "anna", "--offers", "auto", "--dir", &text(&desk)]);
     kithctl(&anna, &["send", "--text", "Lovely! Dinner at eight?", "--to", "bert"]);
+    kithctl(&bert, &["transfers", "list", "--all"]);
+    let newest = bert.ctl_json(&["transfers", "list", "--all"])["transfers"][0].take();
+    assert_eq!(newest["text"], "Lovely! Dinner at eight?");
+    kithctl(&bert, &["transfers", "show", newest["id"].as_str().expect("an id")]);
+
+    note("A file, and whatever a command prints: standard input is a file that is not there yet.");
     let letter = anna.path("letter.txt");
     fs::write(&letter, "Dear Bert …\n").expect("the home is ours");
     kithctl(&anna, &["send", &text(&letter), "--to", "bert"]);
     assert_eq!(fs::read_to_string(desk.join("letter.txt")).expect("the letter arrived"), "Dear Bert …\n");
-    kithctl(&bert, &["transfers", "list"]);
+    println!("$ echo 'Milk, bread' | {}", &typed(&anna, &["send", "-", "--name", "list.txt", "--to", "bert"])[2..]);
+    let mut command = anna.ctl_command(&["send", "-", "--name", "list.txt", "--to", "bert"]);
+    let mut sending = Running::spawn_fed(&mut command);
+    assert!(sending.feed(b"Milk, bread\n"), "kithctl takes its standard input");
+    show(&sending.finish(PATIENCE).ok());
+    assert_eq!(fs::read_to_string(desk.join("list.txt")).expect("the list arrived"), "Milk, bread\n");
+    let mut names: Vec<_> = tree::list(&desk).expect("Bert's desk").into_keys().map(|path| text(&path)).collect();
+    names.sort();
+    println!("$ ls {}\n{}", desk.display(), names.join("  "));
+
+    note("When a device is lost or sold, end the trust in it: from then on it is refused.");
+    kithctl(&anna, &["trust", "revoke", "bert", "--yes"]);
+    println!("{}", typed(&bert, &["send", "--text", "Anna?", "--to", "anna"]));
+    show(&bert.ctl(&["send", "--text", "Anna?", "--to", "anna"]).expect(1));
 
     note("Both daemons end in order, and their homes are removed.");
     for host in [&mut anna, &mut bert] {
@@ -69,13 +89,22 @@ fn main() {
     note(&format!("Everything was as it should be, in {:.1} s.", started.elapsed().as_secs_f64()));
 }
 
-/// Opens a pairing window and returns what it shows.
-fn show_pin(host: &Host) -> (Running, Value) {
-    println!("{} &", typed(host, &["pair", "--json"]));
-    let mut window = host.ctl_spawn(&["pair", "--json"]);
-    let shown = window.json_line(PATIENCE);
-    println!("{shown}");
-    (window, shown)
+/// Opens a pairing window, shows what it says, and returns the PIN in it.
+fn show_pin(host: &Host) -> (Running, String) {
+    println!("{} &", typed(host, &["pair"]));
+    let mut window = host.ctl_spawn(&["pair"]);
+    let mut pin = None;
+    loop {
+        let line = window.line(PATIENCE).expect("kithctl waits for the other device");
+        println!("{line}");
+        let digits: String = line.split_whitespace().collect();
+        if digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            pin = Some(digits);
+        }
+        if line.contains("kith://") {
+            return (window, pin.expect("a PIN above the text of the QR code"));
+        }
+    }
 }
 
 /// Runs `kithctl …` as one would type it, and shows what it says.
@@ -89,7 +118,8 @@ fn show(output: &Output) {
 }
 
 fn typed(host: &Host, arguments: &[&str]) -> String {
-    let quoted = arguments.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
+    let quoted =
+        arguments.iter().map(|word| if word.contains([' ', '?']) { format!("'{word}'") } else { (*word).to_owned() });
     format!("$ kithctl --home {} {}", host.home().display(), quoted.collect::<Vec<_>>().join(" "))
 }
 

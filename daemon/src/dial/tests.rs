@@ -31,7 +31,7 @@ async fn host(name: &str, pairing: bool) -> Host {
     let settings = settings(dir.path(), false);
     let discovery = Discovery::start(&tasks, &events, &trust, &settings, &identity, door.port());
     tasks.spawn("door", answer(tasks.clone(), listener, tls.clone(), discovery.clone(), name.to_owned(), pairing));
-    let dial = Dial::start(&tasks, tls, &trust, &discovery, &identity);
+    let dial = Dial::start(&tasks, tls, &trust, &discovery, &identity, 0);
     Host { tasks, trust, identity, discovery, dial, events, door, _dir: dir }
 }
 
@@ -43,8 +43,8 @@ async fn answer(tasks: Tasks, listener: TcpListener, tls: Tls, discovery: Discov
             let allow = |alpn| alpn == Alpn::Send || pairing;
             let Ok((alpn, mut channel)) = channel::accept(&tls, tcp, remote, allow).await else { return };
             if alpn == Alpn::Send {
-                discovery.reached(channel.peer, channel.remote, true);
-                while let Ok(Message::Ping) = channel.reader.message(4096).await {
+                discovery.reached(channel.peer, channel.remote, Contact::Called);
+                while let Ok(Message::Ping { .. }) = channel.reader.message(4096).await {
                     channel.writer.send(&Message::Pong { name: name.clone() }).await.unwrap();
                 }
             }

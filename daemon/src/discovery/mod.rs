@@ -60,6 +60,17 @@ pub struct Sighting {
     pub online: bool,
 }
 
+/// How a device proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// It answered where it was dialled.
+    Answered,
+    /// It dialled, from a port that says nothing.
+    Called,
+    /// It dialled, and said on which port it listens.
+    Listens(u16),
+}
+
 /// Every device that is trusted or announced.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -78,7 +89,7 @@ pub struct Discovery {
 }
 
 enum Command {
-    Reached { key: PublicKey, address: SocketAddr, inbound: bool },
+    Reached { key: PublicKey, address: SocketAddr, contact: Contact },
     Unreachable(DeviceId),
     Goodbye(oneshot::Sender<()>),
 }
@@ -155,9 +166,9 @@ impl Discovery {
         trust::pick(wanted, self.peers().into_iter().map(named))
     }
 
-    /// A device proved who it is: it answered at `address`, or (`inbound`) came from there.
-    pub fn reached(&self, key: PublicKey, address: SocketAddr, inbound: bool) {
-        self.tell(Command::Reached { key, address, inbound });
+    /// A device proved who it is at `address`.
+    pub fn reached(&self, key: PublicKey, address: SocketAddr, contact: Contact) {
+        self.tell(Command::Reached { key, address, contact });
     }
 
     /// A device answered at none of its addresses.
@@ -283,9 +294,11 @@ impl State {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Reached { key, address, inbound } => {
-                self.table.reached(&key, address, inbound, self.now_ms());
-                if !inbound && let Err(error) = self.trust.seen(key, address).await {
+            Command::Reached { key, address, contact } => {
+                self.table.reached(&key, address, contact, self.now_ms());
+                if contact == Contact::Answered
+                    && let Err(error) = self.trust.seen(key, address).await
+                {
                     tracing::warn!(%error, "cannot note where a device was reached");
                 }
             }

@@ -15,7 +15,7 @@ use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::limits;
 
 use super::mdns::Announcement;
-use super::{Sighting, Snapshot, merge};
+use super::{Contact, Sighting, Snapshot, merge};
 use crate::trust::{self, Device};
 
 /// The time between two ticks.
@@ -80,6 +80,8 @@ struct Place {
     instance: Option<String>,
     /// Since when nobody claims it.
     stale_ms: Option<u64>,
+    /// The device itself was there: no claim pushes it out.
+    met: bool,
 }
 
 /// When a trusted device is to be tried.
@@ -172,20 +174,26 @@ impl Table {
         self.show(id);
     }
 
-    /// A device proved who it is: it answered at `address`, or came from there (`inbound`). The port of one that came
-    /// says nothing, and having come it need not be reachable: firewalls. So its way back is tried.
-    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, inbound: bool, now_ms: u64) {
+    /// A device proved who it is at `address`. One that called need not be reachable: firewalls. So its way back is
+    /// tried.
+    pub fn reached(&mut self, key: &PublicKey, address: SocketAddr, contact: Contact, now_ms: u64) {
         let id = key.device_id();
         let Some(device) = self.trust.trusted(key) else { return };
         let Some(entry) = self.entries.get_mut(&id).filter(|_| self.keys.get(&id) == Some(key)) else { return };
-        if !inbound {
-            entry.met(address, now_ms);
-            entry.reached = true;
-        } else if !entry.places.iter().any(|place| place.address.ip() == address.ip()) {
-            let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
-            let mut address = address;
-            address.set_port(known.map(SocketAddr::port).next().unwrap_or(id.preferred_port()));
-            entry.met(address, now_ms);
+        match contact {
+            Contact::Answered => {
+                entry.met(address, now_ms);
+                entry.reached = true;
+            }
+            Contact::Listens(port) => {
+                entry.met(SocketAddr::new(address.ip(), port), now_ms);
+            }
+            Contact::Called if !entry.places.iter().any(|place| place.address.ip() == address.ip()) => {
+                let known = entry.places.iter().map(|place| &place.address).chain(&device.addresses);
+                let port = known.map(SocketAddr::port).next().unwrap_or(id.preferred_port());
+                entry.met(SocketAddr::new(address.ip(), port), now_ms);
+            }
+            Contact::Called => {}
         }
         if entry.reached {
             entry.check.succeeded(now_ms);
@@ -384,10 +392,11 @@ impl Entry {
                 continue;
             }
             if self.places.len() == limits::PEER_ADDRESSES {
-                let Some(oldest) = self.places.iter().rposition(|place| place.stale_ms.is_some()) else { return };
+                let stale = |place: &Place| place.stale_ms.is_some() && !place.met;
+                let Some(oldest) = self.places.iter().rposition(stale) else { return };
                 self.places.remove(oldest);
             }
-            let place = Place { address: *address, instance: Some(instance.to_owned()), stale_ms: None };
+            let place = Place { address: *address, instance: Some(instance.to_owned()), stale_ms: None, met: false };
             self.places.insert(0, place);
         }
     }
@@ -398,9 +407,10 @@ impl Entry {
             Some(at) => {
                 let mut place = self.places.remove(at);
                 place.stale_ms = place.stale_ms.map(|_| now_ms);
+                place.met = true;
                 place
             }
-            None => Place { address, instance: None, stale_ms: Some(now_ms) },
+            None => Place { address, instance: None, stale_ms: Some(now_ms), met: true },
         };
         self.places.insert(0, place);
         self.places.truncate(limits::PEER_ADDRESSES);

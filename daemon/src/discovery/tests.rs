@@ -109,7 +109,7 @@ async fn a_trusted_device_is_worth_a_probe() {
     assert_eq!(a.wait(&b.identity, "peer:paired").await["online"], true);
     assert_eq!(timeout(Duration::from_secs(5), probes.recv()).await.unwrap(), Some(key));
     let address = "127.0.0.1:44324".parse().unwrap();
-    a.discovery.reached(key, address, false);
+    a.discovery.reached(key, address, Contact::Answered);
     while a.trust.snapshot().trusted(&key).unwrap().addresses != [address] {
         tokio::task::yield_now().await;
     }

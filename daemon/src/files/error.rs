@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What happened, and where. Nothing here is the fault of a peer, except the names and links that it chose.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // the messages say it; `path` and `source` are the same everywhere
+#[expect(missing_docs, reason = "the messages say it; `path` and `source` are the same everywhere")]
 pub enum Error {
     #[error("{path}: not an absolute path")]
     NotAbsolute { path: String },

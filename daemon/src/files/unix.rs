@@ -43,7 +43,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    #[allow(clippy::unnecessary_cast)] // the fields differ in width from system to system
+    #[allow(clippy::unnecessary_cast, reason = "the fields differ in width from system to system")]
     fn new(stat: &sys::Stat) -> Self {
         Self {
             kind: match FileType::from_raw_mode(stat.st_mode) {
@@ -224,7 +224,7 @@ impl Dir {
     }
 
     /// Bytes that this process may still write to the file system.
-    #[allow(clippy::unnecessary_cast)] // the fields differ in width from system to system
+    #[allow(clippy::unnecessary_cast, reason = "the fields differ in width from system to system")]
     pub fn free_bytes(&self) -> io::Result<u64> {
         let stat = sys::fstatvfs(&self.file)?;
         Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
@@ -401,7 +401,7 @@ fn umask() -> u32 {
             // It can only be read by setting it. A file made by another thread meanwhile is private rather than open.
             let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
             rustix::process::umask(mask);
-            #[allow(clippy::unnecessary_cast)] // u16 on some systems
+            #[allow(clippy::unnecessary_cast, reason = "u16 on some systems")]
             {
                 mask.bits() as u32
             }

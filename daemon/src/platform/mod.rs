@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(unix)]
-pub use unix::{ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, stop_signal};
+pub use unix::{
+    ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, raise_file_limit, stop_signal,
+};
 
 /// Who is at the other end of a control connection, found out once, at accept.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod migrate;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kith_proto::control::{ApiError, Code};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +47,17 @@ pub enum Error {
     /// The thread has ended.
     #[error("the database is closed")]
     Closed,
+}
+
+/// Whoever asked learns that the database failed, the log learns why.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        if matches!(error, Error::Closed) {
+            return Self::new(Code::ShuttingDown, "the daemon is stopping");
+        }
+        tracing::error!(%error, "the database failed");
+        Self::new(Code::Internal, "the database failed; the log has the details")
+    }
 }
 
 impl Store {

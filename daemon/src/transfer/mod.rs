@@ -3,7 +3,8 @@
 //! ```text
 //! book      what is written down
 //! state     what is known of each transfer now, and how it is told
-//! prepare   what is sent: walking directories, texts, streams
+//! prepare   what is sent: walking directories, texts
+//! spool     streams that come piece by piece, and where they lie meanwhile
 //! outbox    when to dial whom
 //! send      the sender's session       read    its blocking half: files into frames
 //! receive   the receiver's session     write   its blocking half: frames into files
@@ -26,6 +27,7 @@ mod prepare;
 mod read;
 mod receive;
 mod send;
+mod spool;
 mod state;
 mod write;
 
@@ -104,7 +106,7 @@ struct Engine {
     tasks: Tasks,
     book: Book,
     outbox: outbox::Outbox,
-    streams: prepare::Streams,
+    streams: spool::Streams,
 }
 
 impl Transfers {
@@ -112,7 +114,7 @@ impl Transfers {
     pub async fn start(parts: Parts) -> Result<Self, store::Error> {
         let Parts { settings, identity, trust, discovery, dial, events, store, tasks } = parts;
         let book = Book::open(store, events, trust.clone()).await?;
-        let streams = prepare::Streams::new(settings.paths.data.join("spool"));
+        let streams = spool::Streams::new(settings.paths.data.join("spool"));
         let outbox = outbox::Outbox::default();
         let engine = Engine { settings, identity, trust, discovery, dial, tasks, book, outbox, streams };
         let transfers = Self(Arc::new(engine));
@@ -131,7 +133,7 @@ impl Transfers {
     /// Takes the next piece of a stream; says how much there is now.
     pub async fn feed(&self, wanted: &str, data: Vec<u8>, end: bool) -> Result<u64, ApiError> {
         let key = self.0.book.find(wanted)?;
-        prepare::feed(&self.0, &key, data, end).await
+        spool::feed(&self.0, &key, data, end).await
     }
 
     /// Every transfer that is remembered, newest first.
@@ -198,6 +200,12 @@ impl Transfers {
         let key = self.0.waiting_offer(wanted)?;
         self.0.book.set(&key, |record| record.state = TransferState::Rejected).await.map_err(ApiError::from)?;
         self.0.book.view(&key)
+    }
+
+    /// Bytes that are free where files are received.
+    pub async fn room(&self) -> Result<u64, files::Error> {
+        let dir = self.0.settings.paths.downloads.clone();
+        self.0.tasks.blocking(move || files::Tree::open(&dir).and_then(|tree| tree.free_bytes())).await
     }
 
     /// A connection that another trusted device made.

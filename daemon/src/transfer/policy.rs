@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use kith_proto::control::types::{Conflict, Offers, Policy, TransferState};
 use kith_proto::control::{ApiError, Code};
-use kith_proto::peer::Alpn;
-use kith_proto::peer::offer::{Item, Kind, Message, RejectReason};
+use kith_proto::peer::offer::{Item, Kind, RejectReason};
 
 use super::Engine;
 use super::book::{self, Record};
@@ -149,10 +148,7 @@ pub fn target(engine: &Engine, policy: &Policy) -> PathBuf {
 fn knock(engine: &Arc<Engine>, key: &Key) {
     let (dial, peer) = (engine.dial.clone(), key.peer);
     engine.tasks.spawn("knock", async move {
-        if let Ok(mut channel) = dial.device(&peer, Alpn::Send).await {
-            let _ = channel.writer.send(&Message::Ping).await;
-            channel.close().await;
-        }
+        dial.probe(peer).await;
     });
 }
 

@@ -12,7 +12,7 @@ use kith_proto::peer::offer::{DATA, FileDigest, Have, Kind, Message, chunk_diges
 use tokio::sync::mpsc;
 
 use super::book::OutEntry;
-use super::prepare::Spool;
+use super::spool::Spool;
 use crate::files::{self, Reader, SourceStat};
 use crate::tls::channel::encode;
 

@@ -8,16 +8,17 @@ use kith_proto::control::{ApiError, Code};
 use kith_proto::path::link_stays_inside;
 use kith_proto::peer::offer::{Accept, Item, Kind, Message, Offer, RejectReason, Settled, VERSION};
 use kith_proto::{limits, text};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::book::{self, PAGE, Record};
 use super::parts::Journals;
 use super::plan::{self, Plan};
 use super::policy::{self, Decision, Wishes};
 use super::state::{self, Key, Session};
-use super::write::{self, Report, Writer};
+use super::write::{self, Frame, Report, Writer};
 use super::{Engine, prepare};
 use crate::clock;
+use crate::discovery::Contact;
 use crate::tls::channel::within;
 use crate::tls::{Channel, ChannelError};
 
@@ -25,8 +26,9 @@ use crate::tls::{Channel, ChannelError};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A sign of life while nobody answers the offer.
 const WAITING_EVERY: Duration = Duration::from_secs(20);
-/// Frames between the connection and the disk: chunks of up to a mebibyte.
-const FRAMES: usize = 3;
+/// Frames between the connection and the disk, and the memory that they may take together, in KiB.
+const FRAMES: usize = 512;
+const FRAMES_KIB: u32 = 3 << 10;
 /// Indices in one page of an answer.
 const ACCEPT_PAGE: usize = 4000;
 
@@ -85,7 +87,12 @@ pub async fn run(engine: &Arc<Engine>, mut channel: Channel) {
 
 async fn serve(engine: &Arc<Engine>, channel: &mut Channel) -> Result<(), Error> {
     match within(PATIENCE, channel.reader.message(limits::FRAME_CONTROL)).await? {
-        Message::Ping => Ok(channel.writer.send(&Message::Pong { name: engine.identity.name().to_owned() }).await?),
+        Message::Ping { port } => {
+            if let Some(port) = port {
+                engine.discovery.reached(channel.peer, channel.remote, Contact::Listens(port));
+            }
+            Ok(channel.writer.send(&Message::Pong { name: engine.identity.name().to_owned() }).await?)
+        }
         Message::Cancel { transfer } => canceled_there(engine, &key(channel, transfer)).await,
         Message::Offer(offer) => take(engine, channel, offer).await,
         _ => Err(Error::Protocol("it begins with neither an offer nor a ping")),
@@ -457,10 +464,11 @@ async fn relay(
     engine: &Engine,
     channel: &mut Channel,
     key: &Key,
-    frames: mpsc::Sender<Vec<u8>>,
+    frames: mpsc::Sender<Frame>,
     reports: &mut mpsc::Receiver<Report>,
 ) -> Result<(), Error> {
     let Channel { reader, writer, .. } = channel;
+    let memory = Arc::new(Semaphore::new(FRAMES_KIB as usize));
     let mut waiting: Option<Vec<u8>> = None;
     let idle = tokio::time::sleep(PATIENCE);
     tokio::pin!(idle);
@@ -480,10 +488,10 @@ async fn relay(
                 Some(Report::Broken(error)) => return Err(error.into()),
                 None => return Err(Error::Interrupted),
             },
-            place = frames.reserve(), if waiting.is_some() => {
+            place = place(&frames, &memory, waiting.as_deref()), if waiting.is_some() => {
                 // No place: the writer has stopped, and its last report says why.
-                if let (Ok(place), Some(frame)) = (place, waiting.take()) {
-                    place.send(frame);
+                if let (Some((place, share)), Some(payload)) = (place, waiting.take()) {
+                    place.send(Frame { payload, share });
                 }
             }
             frame = reader.frame(limits::FRAME_CONTROL.max(limits::FRAME_DATA)), if waiting.is_none() => {
@@ -499,6 +507,17 @@ async fn relay(
             () = &mut idle => return Err(Error::Channel(ChannelError::TimedOut)),
         }
     }
+}
+
+/// A place in the queue to the disk, and the memory for what goes there.
+async fn place<'a>(
+    frames: &'a mpsc::Sender<Frame>,
+    memory: &Arc<Semaphore>,
+    frame: Option<&[u8]>,
+) -> Option<(mpsc::Permit<'a, Frame>, OwnedSemaphorePermit)> {
+    let kib = u32::try_from(frame.map_or(0, <[u8]>::len) >> 10).unwrap_or(FRAMES_KIB);
+    let share = memory.clone().acquire_many_owned(kib.clamp(1, FRAMES_KIB)).await.ok()?;
+    Some((frames.reserve().await.ok()?, share))
 }
 
 fn paused(reason: &str) -> ApiError {

@@ -53,11 +53,7 @@ impl From<Error> for ApiError {
         match error {
             Error::Gone => ApiError::new(Code::TransferNotFound, error.to_string()),
             Error::Busy => ApiError::new(Code::Busy, error.to_string()),
-            Error::Store(store::Error::Closed) => ApiError::new(Code::ShuttingDown, "the daemon is stopping"),
-            Error::Store(error) => {
-                tracing::error!(%error, "the database failed");
-                ApiError::new(Code::Internal, "the database failed; the log has the details")
-            }
+            Error::Store(error) => error.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! disk; small files share the wait for the disk in groups.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use kith_proto::limits::{self, CHUNK};
 use kith_proto::path::WirePath;
 use kith_proto::peer::offer::{DATA, FileDigest, Item, Kind, Message, Settled, chunk_digest, split_data};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::book::{self, OutEntry, Record};
 use super::parts::{Journal, Journals};
@@ -19,11 +20,16 @@ use crate::platform;
 use crate::store::{self, Store};
 
 /// Files that are made durable together, unless that would hold too many of them open.
-const GROUP: usize = 256;
+const GROUP: usize = 1024;
 /// Bytes after which a group is made durable.
 const GROUP_BYTES: u64 = 32 << 20;
 /// A pause in the stream that ends a group.
 const LULL: Duration = Duration::from_millis(20);
+/// What of a large file is written goes to the disk in steps of this many bytes while more is coming, so that its end
+/// has not to wait for all of it.
+const SYNC_EVERY: u64 = 64 << 20;
+/// Moved bytes are told in steps of this many.
+const TELL_EVERY: u64 = 1 << 20;
 /// How far a large file is, is told this often.
 const ACK_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,6 +61,14 @@ pub enum Report {
     Protocol(&'static str),
     /// The database failed.
     Broken(store::Error),
+}
+
+/// A frame on its way to the disk, with its share of the memory for such frames.
+pub struct Frame {
+    /// What arrived.
+    pub payload: Vec<u8>,
+    /// Given back when it is dealt with.
+    pub share: OwnedSemaphorePermit,
 }
 
 /// What the writer works with.
@@ -97,6 +111,44 @@ struct Current {
     digest: FileDigest,
     offset: u64,
     acked: Instant,
+    sync: EarlySync,
+}
+
+/// Brings what is written of a large file to the disk, beside the writing.
+#[derive(Default)]
+struct EarlySync {
+    /// How far the file was when the last step began.
+    begun_at: u64,
+    running: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+impl EarlySync {
+    /// Begins the next step if it is due and the last one is done.
+    fn step(&mut self, runtime: &Handle, file: &File, offset: u64) -> std::io::Result<()> {
+        if offset - self.begun_at < SYNC_EVERY || self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+            return Ok(());
+        }
+        self.finish(runtime)?;
+        let file = file.try_clone()?;
+        self.begun_at = offset;
+        self.running = Some(runtime.spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// The outcome of the last step: the system reports a failure to write only once.
+    fn finish(&mut self, runtime: &Handle) -> std::io::Result<()> {
+        match self.running.take() {
+            Some(running) => runtime.block_on(running).map_err(std::io::Error::other)?,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Current {
+    fn new(item: Item, part: Option<Part>, journal: Option<Journal>, digest: FileDigest, offset: u64) -> Self {
+        let sync = EarlySync { begun_at: offset, running: None };
+        Self { item, part, journal, digest, offset, acked: Instant::now(), sync }
+    }
 }
 
 struct Whole {
@@ -113,6 +165,8 @@ struct Work {
     group: Vec<Whole>,
     group_bytes: u64,
     group_max: usize,
+    /// Bytes that moved and were not told yet.
+    untold: u64,
     /// Settled without a file: told with the next group.
     settled: Vec<(u64, String, &'static str)>,
     made: Vec<WirePath>,
@@ -123,7 +177,7 @@ struct Work {
 }
 
 /// Takes frames until everything is settled or the connection is gone. Blocks.
-pub fn run(writer: Writer, runtime: &Handle, mut frames: mpsc::Receiver<Vec<u8>>, reports: mpsc::Sender<Report>) {
+pub fn run(writer: Writer, runtime: &Handle, mut frames: mpsc::Receiver<Frame>, reports: mpsc::Sender<Report>) {
     let limit = usize::try_from(platform::file_limit() / 8).unwrap_or(GROUP);
     let mut work = Work {
         writer,
@@ -133,6 +187,7 @@ pub fn run(writer: Writer, runtime: &Handle, mut frames: mpsc::Receiver<Vec<u8>>
         current: None,
         group: Vec::new(),
         group_bytes: 0,
+        untold: 0,
         group_max: limit.clamp(1, GROUP),
         settled: Vec::new(),
         made: Vec::new(),
@@ -153,7 +208,7 @@ pub fn remove_parts(dir: &Path, journals: &Journals, entries: &[OutEntry]) {
 }
 
 impl Work {
-    fn frames(&mut self, frames: &mut mpsc::Receiver<Vec<u8>>) -> Result<(), Stop> {
+    fn frames(&mut self, frames: &mut mpsc::Receiver<Frame>) -> Result<(), Stop> {
         loop {
             let next = if self.group.is_empty() && self.settled.is_empty() {
                 frames.blocking_recv()
@@ -166,7 +221,8 @@ impl Work {
                     }
                 }
             };
-            let Some(frame) = next else {
+            // Its share of the memory is given back when the frame is dealt with.
+            let Some(Frame { payload: frame, share: _share }) = next else {
                 // The connection is gone; what is whole is kept.
                 return self.commit();
             };
@@ -203,7 +259,7 @@ impl Work {
             && let Some(same) = self.writer.same.get(&index)
         {
             let digest = FileDigest::resume(*same);
-            self.current = Some(Current { item, part: None, journal: None, digest, offset, acked: Instant::now() });
+            self.current = Some(Current::new(item, None, None, digest, offset));
             return Ok(());
         }
         let digest = match self.writer.states.remove(&index) {
@@ -219,7 +275,7 @@ impl Work {
                 (None, None)
             }
         };
-        self.current = Some(Current { item, part, journal, digest, offset, acked: Instant::now() });
+        self.current = Some(Current::new(item, part, journal, digest, offset));
         Ok(())
     }
 
@@ -281,7 +337,9 @@ impl Work {
                 }
                 _ => Ok(()),
             });
-            if let Err(error) = written {
+            let synced = current.sync.step(&self.runtime, part.file(), end);
+            let synced = synced.map_err(|error| files::Error::from_io(part.path().as_str(), error));
+            if let Err(error) = written.and(synced) {
                 let item = current.item.clone();
                 current.part = None;
                 self.problem(&item, &error)?;
@@ -294,13 +352,13 @@ impl Work {
         if due {
             current.acked = Instant::now();
         }
-        self.report(Report::Bytes(length))?;
+        self.moved(length, TELL_EVERY)?;
         if due { self.report(Report::Ack { index, offset }) } else { Ok(()) }
     }
 
     fn end(&mut self, digest: &[u8; 32], size: u64) -> Result<(), Stop> {
         let Some(current) = self.current.take() else { return Err(protocol("the end of no file")) };
-        let Current { item, part, digest: ours, offset, .. } = current;
+        let Current { item, part, digest: ours, offset, mut sync, .. } = current;
         if offset != size || item.size.is_some_and(|declared| declared != size) {
             return Err(protocol("a file ends where it does not end"));
         }
@@ -309,10 +367,13 @@ impl Work {
             if same && ours.value() == *digest {
                 self.settled.push((item.index, item.path.as_str().to_owned(), ""));
                 self.entries.remove(&item.index);
-                self.report(Report::Bytes(size))?;
+                self.moved(size, TELL_EVERY)?;
             }
             return Ok(());
         };
+        if let Err(error) = sync.finish(&self.runtime) {
+            return self.problem(&item, &files::Error::from_io(item.path.as_str(), error));
+        }
         if ours.value() != *digest {
             let _ = part.discard();
             return self.give_up(&item, "integrity");
@@ -459,6 +520,7 @@ impl Work {
             Ok(())
         });
         self.runtime.block_on(write)?;
+        self.moved(0, 0)?;
         self.report(Report::Results { items, problems, placed: tops })?;
         if full { Err(Stop::Report(Report::Pause("no_space"))) } else { Ok(()) }
     }
@@ -482,6 +544,16 @@ impl Work {
             }
         }
         Ok(())
+    }
+
+    /// Bytes moved; told when there are at least `enough`.
+    fn moved(&mut self, bytes: u64, enough: u64) -> Result<(), Stop> {
+        self.untold += bytes;
+        if self.untold < enough || self.untold == 0 {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.untold);
+        self.report(Report::Bytes(bytes))
     }
 
     fn report(&self, report: Report) -> Result<(), Stop> {

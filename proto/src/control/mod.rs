@@ -60,3 +60,51 @@ pub struct Response {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<error::RpcError>,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Request, serde_json::Error> {
+        serde_json::from_str(line)
+    }
+
+    #[test]
+    fn requests_that_are_none() {
+        assert!(read(r#"{"jsonrpc":"2.0","id":1,"method":"daemon.status"}"#).is_ok());
+        for line in [
+            r#"{"jsonrpc":"2.0","method":"daemon.status"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"daemon.status"}"#,
+            r#"{"jsonrpc":"2.0","id":1.5,"method":"daemon.status"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"daemon.status"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"daemon.status","params":[1]}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"daemon.status","more":1}"#,
+            r#"{"jsonrpc":"2.0","id":"\ud800","method":"daemon.status"}"#,
+            "GET / HTTP/1.1",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_comes_back(id in prop_oneof![
+            any::<i64>().prop_map(RequestId::Number),
+            ".*".prop_map(RequestId::Text),
+        ], method in ".*", value in ".*") {
+            let line = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": { "value": value } }).to_string();
+            prop_assert!(!line.contains('\n'), "one request, one line");
+            let request = read(&line).unwrap();
+            prop_assert_eq!((request.id, request.method), (id, method));
+            prop_assert_eq!(&request.params.unwrap()["value"], &Value::from(value));
+        }
+
+        #[test]
+        fn any_text_is_a_request_or_an_error(line in prop_oneof![".*", r#"\{"[a-z":,{}\[\]0-9.\\-]*\}"#]) {
+            let _ = read(&line);
+        }
+    }
+}

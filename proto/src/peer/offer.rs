@@ -29,7 +29,11 @@ pub const DATA: u8 = 0;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Message {
     /// Are you there, and do you still trust me?
-    Ping,
+    Ping {
+        /// The port of the sender's peer door, for the way back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
     /// Yes; and this is what I call myself.
     Pong {
         /// The device's name.
@@ -322,5 +326,116 @@ mod hex32 {
         let text = String::deserialize(deserializer)?;
         let bytes = HEXLOWER.decode(text.as_bytes()).map_err(de::Error::custom)?;
         bytes.try_into().map_err(|_| de::Error::custom("a digest is 64 lower-case hex digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(json: &str) -> Result<Message, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn c17_numbers_that_are_none() {
+        let item = |size: &str| {
+            format!(
+                r#"{{"type":"manifest","items":[{{"index":0,"path":"a","kind":"file","size":{size}}}],"more":false}}"#
+            )
+        };
+        for size in ["0", "9223372036854775808", "18446744073709551615", "null"] {
+            assert!(read(&item(size)).is_ok(), "{size}");
+        }
+        for size in ["-1", "18446744073709551616", "1.5", "1e3", "\"1\"", "[]", "true", "NaN"] {
+            assert!(read(&item(size)).is_err(), "{size}");
+        }
+    }
+
+    #[test]
+    fn c18_one_key_twice_and_ten_thousand_levels() {
+        assert!(read(r#"{"type":"ack","index":1,"offset":2}"#).is_ok());
+        for json in [
+            r#"{"type":"ack","index":1,"index":1,"offset":2}"#,
+            r#"{"type":"ack","type":"done","index":1,"offset":2}"#,
+            r#"{"type":"nobody knows"}"#,
+            r#"[{"type":"done"}]"#,
+            "",
+        ] {
+            assert!(read(json).is_err(), "{json}");
+        }
+        for depth in [10, 10_000] {
+            let nested = format!(r#"{{"type":"done","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(read(&nested).is_ok(), depth == 10, "{depth}");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_device_is_some_reason() {
+        let message = read(r#"{"type":"reject","reason":"phase_of_the_moon"}"#).unwrap();
+        assert_eq!(message, Message::Reject { reason: RejectReason::Other });
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let item = ("[a-z]{1,5}(/[a-zé]{1,5}){0,3}", any::<Option<u64>>(), any::<i64>(), any::<u32>()).prop_map(
+            |(path, size, mtime_ns, mode)| Item {
+                index: u64::from(mode),
+                path: path.parse().unwrap(),
+                kind: Kind::File,
+                size,
+                mtime_ns,
+                mode,
+                target: None,
+            },
+        );
+        let have = (any::<u64>(), any::<u64>(), any::<[u8; 32]>());
+        let have = have.prop_map(|(index, offset, digest)| Have { index, offset, digest });
+        prop_oneof![
+            prop::collection::vec(item, 0..4).prop_map(|items| Message::Manifest { items }),
+            (prop::collection::vec(have, 0..4), any::<Vec<u64>>())
+                .prop_map(|(have, skip)| { Message::Accept(Accept { have, skip, ..Accept::default() }) }),
+            (any::<[u8; 32]>(), any::<u64>()).prop_map(|(digest, size)| Message::End { digest, size }),
+            (any::<u64>(), ".*").prop_map(|(index, reason)| Message::Unreadable { index, reason }),
+            (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(index, size, mtime_ns)| Message::Restart {
+                index,
+                size,
+                mtime_ns
+            }),
+            Just(Message::Done),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_comes_back(message in message()) {
+            let json = serde_json::to_string(&message).unwrap();
+            prop_assert_ne!(json.as_bytes()[0], DATA);
+            prop_assert_eq!(read(&json).unwrap(), message);
+        }
+
+        #[test]
+        fn any_bytes_are_a_data_frame_or_none(frame in prop_oneof![
+            any::<Vec<u8>>(),
+            prop::collection::vec(any::<u8>(), 0..80).prop_map(|rest| [&[DATA][..], &rest].concat()),
+        ]) {
+            match split_data(&frame) {
+                Ok((digest, content)) => prop_assert_eq!([&[DATA][..], digest, content].concat(), frame),
+                Err(_) => prop_assert!(frame.len() < 34 || frame[0] != DATA),
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_message_or_an_error(text in ".*") {
+            let _ = read(&text);
+        }
+    }
+
+    #[test]
+    fn a_chunk_too_long_is_no_data_frame() {
+        let frame = vec![DATA; limits::FRAME_DATA];
+        assert!(split_data(&frame).is_ok());
+        assert_eq!(split_data(&[frame, vec![0]].concat()), Err(DataError::Malformed));
     }
 }

@@ -82,10 +82,10 @@ fn d28_a_trusted_device_is_online_when_it_was_reached() {
     assert!(!table.snapshot().peers[&id(1)].online, "an announcement proves nothing");
     assert_eq!(table.due(2_000), [key(1)], "but is worth a try");
     table.unreachable(id(1), 2_100);
-    table.reached(&key(2), address(1), false, 2_200);
+    table.reached(&key(2), address(1), Contact::Answered, 2_200);
     assert!(!table.snapshot().peers[&id(1)].online, "another key is another device");
     table.facts();
-    table.reached(&key(1), address(1), false, 2_300);
+    table.reached(&key(1), address(1), Contact::Answered, 2_300);
     assert_eq!(kinds(&mut table), ["peer:discovered"]);
     assert_eq!(table.due(2_300), [], "a device that is there is left alone");
 }
@@ -94,7 +94,7 @@ fn d28_a_trusted_device_is_online_when_it_was_reached() {
 fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
     let mut table = table([device(1)]);
     table.announced(announcement("a", id(1), &[1]), 0);
-    table.reached(&key(1), address(1), false, 0);
+    table.reached(&key(1), address(1), Contact::Answered, 0);
     table.facts();
     let mut tries = 0;
     for now in 0..10_000 {
@@ -104,7 +104,7 @@ fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
         let due = table.due(now).len();
         tries += due;
         if due > 0 {
-            table.reached(&key(1), address(1), false, now);
+            table.reached(&key(1), address(1), Contact::Answered, now);
         }
     }
     assert_eq!(kinds(&mut table), [""; 0]);
@@ -119,7 +119,7 @@ fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
 #[test]
 fn c20_a_flood_evicts_only_strangers() {
     let mut table = table([device(1)]);
-    table.reached(&key(1), address(1), false, 0);
+    table.reached(&key(1), address(1), Contact::Answered, 0);
     for n in 0..1_000_u64 {
         let stranger = DeviceId((n << 8).to_be_bytes());
         table.announced(announcement(&n.to_string(), stranger, &[2]), n);
@@ -157,7 +157,7 @@ fn d28_whoever_claims_an_id_only_adds_to_it() {
 #[test]
 fn d28_an_instance_that_changes_its_id_leaves_the_old_one() {
     let mut table = table([device(1)]);
-    table.reached(&key(1), address(1), false, 0);
+    table.reached(&key(1), address(1), Contact::Answered, 0);
     table.announced(announcement("a", id(1), &[1]), 0);
     table.announced(announcement("a", id(2), &[1]), 1);
     assert!(table.instances(id(1)).next().is_none());
@@ -183,15 +183,34 @@ fn addresses_are_kept_newest_first_and_fade() {
 }
 
 #[test]
+fn d28_no_crowd_of_claims_keeps_out_a_device_that_came_itself() {
+    let mut table = table([device(1)]);
+    let crowd: Vec<u8> = (50..50 + limits::PEER_ADDRESSES as u8).collect();
+    table.announced(announcement("a", id(1), &[7]), 0);
+    // Somebody takes the instance over, with as many addresses as there is room for.
+    table.announced(announcement("a", id(1), &crowd), 1);
+    assert!(!addresses(&table, id(1)).contains(&address(7)));
+    let came = SocketAddr::new(address(7).ip(), 50_000);
+    table.reached(&key(1), came, Contact::Listens(44_000), 2);
+    assert_eq!(addresses(&table, id(1))[0], address(7), "with its port, not the one announced");
+    let others: Vec<u8> = (100..100 + limits::PEER_ADDRESSES as u8).collect();
+    table.announced(announcement("b", id(1), &others), 3);
+    table.removed("a", 4);
+    table.announced(announcement("b", id(1), &others), 5);
+    assert!(addresses(&table, id(1)).contains(&address(7)), "what came itself is not pushed out");
+    assert_eq!(addresses(&table, id(1)).len(), limits::PEER_ADDRESSES);
+}
+
+#[test]
 fn of_a_device_that_came_only_the_ip_is_news() {
     let mut table = table([device(1)]);
     let from = |n| SocketAddr::new(address(n).ip(), 50_000);
-    table.reached(&key(1), from(7), true, 2_000);
+    table.reached(&key(1), from(7), Contact::Called, 2_000);
     assert_eq!(addresses(&table, id(1)), [address(7)], "with the port that is known");
     assert!(!table.snapshot().peers[&id(1)].online, "coming is not being reachable");
     assert_eq!(table.due(2_000), [key(1)]);
-    table.reached(&key(1), address(7), false, 2_100);
-    table.reached(&key(1), from(7), true, 50_000);
+    table.reached(&key(1), address(7), Contact::Answered, 2_100);
+    table.reached(&key(1), from(7), Contact::Called, 50_000);
     assert_eq!(addresses(&table, id(1)), [address(7)]);
     table.tick(70_000);
     assert_eq!(table.due(70_000), [], "who came lately need not be tried");
@@ -203,7 +222,7 @@ fn of_a_device_that_came_only_the_ip_is_news() {
 fn tries_come_on_ticks_and_grow_rare() {
     let mut table = Table::new(OWN, trust([device(1), device(2)]), 0);
     assert_eq!(table.due(0).len(), 2, "everybody at the start");
-    table.reached(&key(2), address(2), false, 0);
+    table.reached(&key(2), address(2), Contact::Answered, 0);
     let mut tries = [0, 0];
     for tick in 1..=240 {
         let now = tick * TICK_MS;
@@ -214,7 +233,7 @@ fn tries_come_on_ticks_and_grow_rare() {
                 table.unreachable(id(1), now);
             } else {
                 tries[1] += 1;
-                table.reached(&key(2), address(2), false, now);
+                table.reached(&key(2), address(2), Contact::Answered, now);
             }
         }
         assert_eq!(table.next_due(), None, "no wake-ups between the ticks");
@@ -284,11 +303,15 @@ fn who_is_not_announced_again_after_a_new_start_is_gone() {
 enum Input {
     Announced(u8, u8, Vec<u8>),
     Removed(u8),
-    Reached(u8, u8, bool),
+    Reached(u8, u8, Contact),
     Unreachable(u8),
     Trust(Vec<(u8, bool)>),
     Relist,
     Tick,
+}
+
+fn contact() -> impl Strategy<Value = Contact> {
+    prop_oneof![Just(Contact::Answered), Just(Contact::Called), any::<u16>().prop_map(Contact::Listens)]
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -296,7 +319,7 @@ fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         (n(), n(), prop::collection::vec(any::<u8>(), 1..17)).prop_map(|(i, d, a)| Input::Announced(i, d, a)),
         n().prop_map(Input::Removed),
-        (n(), any::<u8>(), any::<bool>()).prop_map(|(d, a, inbound)| Input::Reached(d, a, inbound)),
+        (n(), any::<u8>(), contact()).prop_map(|(d, a, contact)| Input::Reached(d, a, contact)),
         n().prop_map(Input::Unreachable),
         prop::collection::vec((n(), any::<bool>()), 0..6).prop_map(Input::Trust),
         Just(Input::Relist),
@@ -317,7 +340,7 @@ proptest! {
             match input {
                 Input::Announced(i, d, a) => table.announced(announcement(&i.to_string(), id(d), &a), now),
                 Input::Removed(i) => table.removed(&i.to_string(), now),
-                Input::Reached(d, a, inbound) => table.reached(&key(d), address(a), inbound, now),
+                Input::Reached(d, a, contact) => table.reached(&key(d), address(a), contact, now),
                 Input::Unreachable(d) => table.unreachable(id(d), now),
                 Input::Trust(devices) => {
                     let devices = devices.into_iter();

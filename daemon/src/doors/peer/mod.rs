@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::discovery::Discovery;
+use crate::discovery::{Contact, Discovery};
 use crate::pairing::Pairing;
 use crate::task::Tasks;
 use crate::tls::Tls;
@@ -129,7 +129,7 @@ impl Door {
             Ok((Alpn::Pair, channel)) => self.pairing.respond(channel).await,
             Ok((Alpn::Send, channel)) => {
                 drop(stranger);
-                self.discovery.reached(channel.peer, channel.remote, true);
+                self.discovery.reached(channel.peer, channel.remote, Contact::Called);
                 self.transfers.receive(channel).await;
             }
             Err(error) => tracing::debug!(%remote, %error, "a handshake failed"),

@@ -104,14 +104,14 @@ impl Exchange {
         lv(&[LABEL.as_bytes(), role.name().as_bytes(), &self.transcript, &public_key.0])
     }
 
-    #[allow(clippy::expect_used, reason = "does not depend on bytes from outside")]
+    #[expect(clippy::expect_used, reason = "does not depend on bytes from outside")]
     fn mac(&self, role: Role) -> Hmac<Sha256> {
         let key = self.key(role.confirm_label());
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&*key).expect("HMAC takes keys of any length");
         mac.chain_update(role.name()).chain_update(self.transcript)
     }
 
-    #[allow(clippy::expect_used, reason = "does not depend on bytes from outside")]
+    #[expect(clippy::expect_used, reason = "does not depend on bytes from outside")]
     fn seal(&self, role: Role, tag: &[u8; 32], id: &[u8]) -> Vec<u8> {
         let sealed = self.cipher(role).encrypt(&only_nonce(), Payload { msg: id, aad: tag });
         sealed.expect("an identity is far shorter than the 64 GiB of AES-GCM")
@@ -125,7 +125,7 @@ impl Exchange {
         Aes256Gcm::new((&*self.key(role.seal_label())).into())
     }
 
-    #[allow(clippy::expect_used, reason = "does not depend on bytes from outside")]
+    #[expect(clippy::expect_used, reason = "does not depend on bytes from outside")]
     fn key(&self, label: &str) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
         Hkdf::<Sha256>::from_prk(self.secret.expose())

@@ -12,7 +12,7 @@ pub const VERSION: u32 = 1;
 /// Any message of a pairing.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each variant is the message of its name")]
+#[expect(missing_docs, reason = "each variant is the message of its name")]
 pub enum Message {
     Pair1(Pair1),
     Pair2(Pair2),
@@ -104,7 +104,7 @@ impl Message {
 }
 
 /// `value` as JSON.
-#[allow(clippy::expect_used, reason = "on values of our own types, not on bytes from outside")]
+#[expect(clippy::expect_used, reason = "on values of our own types, not on bytes from outside")]
 pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers and text under fixed keys are always JSON")
 }

@@ -1,6 +1,5 @@
 //! `daemon.*`
 
-use std::path::Path;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
@@ -13,7 +12,7 @@ use kith_proto::{CONTROL_PROTOCOL, CONTROL_PROTOCOL_MIN};
 
 use super::Engines;
 use crate::doors::local::dispatch::Call;
-use crate::{clock, files, platform};
+use crate::{clock, platform};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Below this many open files, a busy device runs into walls.
@@ -113,22 +112,22 @@ pub async fn doctor(engines: Arc<Engines>, _: Call, _: Empty) -> Result<DoctorRe
             "raise the limit (LimitNOFILE= or ulimit -n)",
         ),
     ];
-    let downloads = settings.paths.downloads.clone();
-    checks.push(engines.tasks.blocking(move || download_check(&downloads)).await);
-    Ok(DoctorResult { checks })
-}
-
-fn download_check(path: &Path) -> Check {
-    let name = "download directory";
-    match files::Tree::open(path).and_then(|tree| tree.free_bytes()) {
+    let downloads = settings.paths.downloads.display();
+    checks.push(match engines.transfers.room().await {
         Ok(free) => check(
-            name,
+            "download directory",
             free >= ROOM_WANTED,
-            format!("{}, {} MiB free", path.display(), free >> 20),
+            format!("{downloads}, {} MiB free", free >> 20),
             "make room, or set dir in [receive]",
         ),
-        Err(error) => check(name, false, error.to_string(), "set dir in [receive] to a directory that can be written"),
-    }
+        Err(error) => check(
+            "download directory",
+            false,
+            error.to_string(),
+            "set dir in [receive] to a directory that can be written",
+        ),
+    });
+    Ok(DoctorResult { checks })
 }
 
 fn check(name: &str, ok: bool, detail: String, hint: &str) -> Check {

@@ -8,7 +8,6 @@ mod transfer;
 use std::sync::Arc;
 
 use kith_proto::control::method as m;
-use kith_proto::control::{ApiError, Code};
 
 use super::dispatch::Table;
 use super::subscribe::subscribe;
@@ -17,7 +16,6 @@ use crate::discovery::Discovery;
 use crate::event::Events;
 use crate::identity::Identity;
 use crate::pairing::Pairing;
-use crate::store;
 use crate::task::Tasks;
 use crate::transfer::Transfers;
 use crate::trust::Trust;
@@ -76,17 +74,6 @@ pub fn table() -> Table {
         .with::<m::InboxList, _, _>(transfer::inbox)
         .with::<m::InboxAccept, _, _>(transfer::accept)
         .with::<m::InboxReject, _, _>(transfer::reject)
-}
-
-/// The database failed: the caller learns that, the log learns why.
-fn database(error: store::Error) -> ApiError {
-    match error {
-        store::Error::Closed => ApiError::new(Code::ShuttingDown, "the daemon is stopping"),
-        error => {
-            tracing::error!(%error, "the database failed");
-            ApiError::new(Code::Internal, "the database failed; the log has the details")
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use kith_proto::control::types::{Offers, Peer, PeerState, Relation};
 use kith_proto::control::{ApiError, Code};
 use kith_proto::id::PublicKey;
 
-use super::{Engines, database};
+use super::Engines;
 use crate::doors::local::dispatch::Call;
 
 pub async fn list(engines: Arc<Engines>, _: Call, _: Empty) -> Result<PeersResult, ApiError> {
@@ -33,7 +33,7 @@ pub async fn rename(engines: Arc<Engines>, _: Call, params: RenameParams) -> Res
     if trust.same_name(&key, &params.name).is_some() {
         return Err(ApiError::new(Code::NameTaken, "another device has this name"));
     }
-    engines.trust.rename(key, &params.name).await.map_err(database)?;
+    engines.trust.rename(key, &params.name).await?;
     view(&engines, &key)
 }
 
@@ -69,7 +69,7 @@ pub async fn policy(engines: Arc<Engines>, _: Call, params: PolicyParams) -> Res
         policy.types = types.iter().map(|kind| kind.trim_start_matches('.').to_lowercase()).collect();
     }
     let key = device.key;
-    engines.trust.set_policy(key, relation, policy).await.map_err(database)?;
+    engines.trust.set_policy(key, relation, policy).await?;
     view(&engines, &key)
 }
 
@@ -80,7 +80,7 @@ pub async fn revoke(engines: Arc<Engines>, _: Call, params: PeerParams) -> Resul
         return Err(ApiError::new(Code::WrongState, "this device is revoked already"));
     }
     let key = device.key;
-    engines.trust.revoke(key).await.map_err(database)?;
+    engines.trust.revoke(key).await?;
     view(&engines, &key)
 }
 

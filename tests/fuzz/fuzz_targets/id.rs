@@ -1,0 +1,18 @@
+//! Ids, keys and PINs as people and peers write them.
+#![no_main]
+
+use kith_proto::id::{DeviceId, PublicKey};
+use kith_proto::peer::pairing::Pin;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    if let Ok(id) = text.parse::<DeviceId>() {
+        assert_eq!(id.to_string(), text);
+        assert!((44_000..45_000).contains(&id.preferred_port()));
+    }
+    if let Ok(key) = text.parse::<PublicKey>() {
+        assert_eq!(key.to_string(), text);
+    }
+    if let Ok(pin) = Pin::parse(text) {
+        assert_eq!(pin.expose(), text);
+    }
+});

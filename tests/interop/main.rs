@@ -1,0 +1,3 @@
+//! Programs that others wrote, from the protocols' own documents.
+
+mod avahi;
