@@ -152,6 +152,8 @@ fn resume(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         let killed = if kill_sender { &mut *sender } else { &mut *receiver };
         killed.start();
         let ready = Instant::now();
+        // What was in sockets when the sender died may have arrived meanwhile: that is no resumption.
+        let stood = verified(receiver);
         wait::until_true("bytes that flow again", PATIENCE, || {
             let now = verified(receiver);
             now > stood || now == 0
