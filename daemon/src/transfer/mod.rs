@@ -245,7 +245,7 @@ impl Engine {
 
     /// Removes what a transfer that was called off made and did not finish: parts, and directories that are empty.
     async fn clean_up(&self, key: &Key) -> Result<(), state::Error> {
-        // The session lets go of its files first.
+        // Whoever works on it lets go of its files first.
         let _session = self.book.session(key).await;
         let Some(record) = self.book.record(key) else { return Ok(()) };
         let journals = parts::Journals::of(&self.settings.paths.data, key);

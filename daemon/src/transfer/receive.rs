@@ -160,7 +160,7 @@ async fn take(engine: &Arc<Engine>, channel: &mut Channel, offer: Offer) -> Resu
     outcome
 }
 
-/// Somebody here took the session away: for good, or for a newer connection.
+/// Somebody here took the transfer away: for good, or for a newer connection.
 fn interruption(engine: &Engine, key: &Key) -> Error {
     match engine.book.state(key) {
         Some(TransferState::Canceled) => Error::Reject(RejectReason::Canceled),

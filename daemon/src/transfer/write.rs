@@ -33,7 +33,7 @@ const TELL_EVERY: u64 = 1 << 20;
 /// How far a large file is, is told this often.
 const ACK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the session learns from the writer.
+/// What the connection learns from the writer.
 pub enum Report {
     /// So much of a file is written.
     Ack {
