@@ -340,8 +340,9 @@ async fn decide(engine: &Arc<Engine>, channel: &Channel, key: &Key, wishes: &Wis
             Ok(engine.book.refresh(key).await?)
         }
         (TransferState::Preparing, Decision::Ask) => {
-            engine.book.set(key, |record| record.state = TransferState::Offered).await?;
-            Ok(engine.book.refresh(key).await?)
+            // Whoever sees the offer sees what is in it.
+            engine.book.refresh(key).await?;
+            Ok(engine.book.set(key, |record| record.state = TransferState::Offered).await?)
         }
         (TransferState::Failed, _) => {
             // The sender tries again what stopped here.
