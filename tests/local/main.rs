@@ -1,1 +1,54 @@
-//! Two daemons on one machine.
+//! Two daemons on one machine: the real kithd and kithctl, from outside.
+//!
+//! ```text
+//! lifecycle   start, stop, what systemd sees
+//! startup     what kithd refuses to start with, and what it repairs
+//! doors       the control socket: who may use it, where it lies
+//! spoken      the control socket: what is spoken there, and what is not
+//! load        the control socket under load: pipelines, readers that do not read
+//! cli         kithctl: exit codes, errors, the daemon that is not there
+//! contract    what scripts rely on: the shapes of --json
+//! hostile     names and texts of a hostile peer: in tables, JSON, logs, the hook
+//! pairing     PIN, QR, windows, trust
+//! guesses     PINs in the hands of those who guess, tamper and read along
+//! sending     trees
+//! streams     standard input and texts
+//! offers      inbox, policies, quotas
+//! conflicts   names that exist already
+//! trouble     cancel, revocation
+//! outbox      peers that are away; trying again
+//! space       disks that are full
+//! resume      kill -9, again and again
+//! strangers   the peer door, and who knocks there
+//! manifests   a paired device that does not keep to the protocol: its offers
+//! protocol    a paired device that does not keep to the protocol: its content
+//!
+//! support     what several of these need
+//! raw         the peer door by hand: TLS, frames
+//! stage       a paired device whose key is in our hands
+//! ```
+
+mod cli;
+mod conflicts;
+mod contract;
+mod doors;
+mod guesses;
+mod hostile;
+mod lifecycle;
+mod load;
+mod manifests;
+mod offers;
+mod outbox;
+mod pairing;
+mod protocol;
+mod raw;
+mod resume;
+mod sending;
+mod space;
+mod spoken;
+mod stage;
+mod startup;
+mod strangers;
+mod streams;
+mod support;
+mod trouble;

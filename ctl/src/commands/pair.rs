@@ -112,7 +112,10 @@ fn wait(ctx: &Context, client: &mut Client, id: &str, mut now: Option<Pairing>) 
             if let (Some(before), Some(left)) = (attempts, pairing.attempts_left)
                 && left < before
             {
-                ctx.out.note(&format!("somebody typed a wrong PIN; attempts left: {left}"));
+                ctx.out.note(&match left {
+                    0 => "the PIN is used up; the QR still works, or start again for a new PIN".to_owned(),
+                    left => format!("somebody is typing the PIN; attempts left: {left}"),
+                });
             }
             attempts = pairing.attempts_left.or(attempts);
         }
@@ -174,7 +177,7 @@ fn instructions(open: &PairingOpenResult, name: &str) -> Vec<String> {
         String::new(),
         format!("    {head} {tail}"),
         String::new(),
-        format!("valid until {}; type it on the other device:", open.expires),
+        format!("valid for {} seconds; type it on the other device:", kith_proto::limits::PIN_SECONDS),
         format!("    kithctl pair {}", shell_word(name)),
     ];
     lines.extend(open.addresses.iter().map(|address| format!("    kithctl pair {}", with_port(address, open.port))));

@@ -133,6 +133,8 @@ pub fn load(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Record, Details)>> {
            ORDER BY updated_ms DESC LIMIT -1 OFFSET ?1)",
         [REMEMBERED],
     )?;
+    // An offer that was cut off by a kill before its manifest was whole: it comes again from the start.
+    tx.execute("DELETE FROM transfer WHERE direction = 'in' AND state = '\"preparing\"'", [])?;
     let mut statement = tx.prepare(
         "SELECT number, peer, direction, id, state, title, text, entries, bytes, dir, on_conflict, caller, reason,
                 told, created_ms, updated_ms, expires_ms, skipped, skipped_why FROM transfer ORDER BY created_ms, number",
@@ -233,13 +235,20 @@ fn add(tx: &Transaction<'_>, number: i64, item: &Item, source: Option<(&[u8], i6
     Ok(())
 }
 
-/// A manifest page that came again: what differs from before is open again, what is new is added.
-pub fn merge_in(tx: &Transaction<'_>, number: i64, items: &[Item]) -> rusqlite::Result<()> {
+/// A manifest page that came again: a file whose size or time differs from before is open again. Says whether the
+/// entries are those that were offered before; an answer to one offer is none to another.
+pub fn merge_in(tx: &Transaction<'_>, number: i64, items: &[Item]) -> rusqlite::Result<bool> {
+    let mut known = tx.prepare_cached(
+        "SELECT 1 FROM entry WHERE transfer = ?1 AND idx = ?2 AND path = ?3 AND kind = ?4 AND target IS ?5",
+    )?;
     let mut same = tx.prepare_cached(
         "SELECT 1 FROM entry WHERE transfer = ?1 AND idx = ?2 AND path = ?3 AND kind = ?4 AND size IS ?5
                                AND mtime_ns = ?6 AND target IS ?7",
     )?;
     for item in items {
+        if !known.exists(params![number, item.index, item.path.as_str(), item.kind.as_str(), item.target])? {
+            return Ok(false);
+        }
         let found = same
             .query_row(
                 params![
@@ -260,7 +269,7 @@ pub fn merge_in(tx: &Transaction<'_>, number: i64, items: &[Item]) -> rusqlite::
             add(tx, number, item, None)?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Entries from `from` on, in order; only open ones if `open`.

@@ -162,6 +162,8 @@ impl Transfers {
         let view = self.0.book.view(&key)?;
         match view.state {
             TransferState::Canceled => return Ok(view),
+            // It could be tried again; whoever calls it off wants what it left behind to go.
+            TransferState::Failed => {}
             state if state.is_final() => {
                 return Err(ApiError::new(Code::WrongState, "this transfer is over"));
             }
@@ -243,7 +245,7 @@ impl Engine {
 
     /// Removes what a transfer that was called off made and did not finish: parts, and directories that are empty.
     async fn clean_up(&self, key: &Key) -> Result<(), state::Error> {
-        // The session lets go of its files first.
+        // Whoever works on it lets go of its files first.
         let _session = self.book.session(key).await;
         let Some(record) = self.book.record(key) else { return Ok(()) };
         let journals = parts::Journals::of(&self.settings.paths.data, key);

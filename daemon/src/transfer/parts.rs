@@ -26,9 +26,10 @@ pub struct Journals {
 impl Journals {
     /// Where the journals of `key` are.
     pub fn of(data: &Path, key: &Key) -> Self {
-        let name = format!("{}-{}", key.peer.device_id(), key.id);
-        // A UUID's tail is its random part.
-        let tag = key.id.rsplit('-').next().unwrap_or_default().to_owned();
+        let peer = key.peer.device_id();
+        let name = format!("{peer}-{}", key.id);
+        // A UUID's tail is its random part; but a sender chooses it, and may choose that of another.
+        let tag = format!("{peer}-{}", key.id.rsplit('-').next().unwrap_or_default());
         Self { dir: data.join("parts").join(name), tag }
     }
 

@@ -118,6 +118,9 @@ fn look(
                 if keep {
                     return Ok(Some(Settled { index: item.index, reason: "exists", placed: None }));
                 }
+                if item.size == Some(0) && existing.size == 0 {
+                    return Ok(there(path.as_str()));
+                }
                 if item.size == Some(existing.size) {
                     let mut file = tree.open_existing(path)?;
                     if let Ok(digest) = digest_of(&mut file, existing.size) {

@@ -105,9 +105,11 @@ fn key(channel: &Channel, id: String) -> Key {
 
 /// The sender called a transfer off.
 async fn canceled_there(engine: &Engine, key: &Key) -> Result<(), Error> {
-    if engine.book.state(key).is_some_and(|state| !state.is_final()) {
-        let begun = engine.book.state(key) != Some(TransferState::Offered);
-        engine.book.advance(key, TransferState::Canceled).await?;
+    let Some(state) = engine.book.state(key) else { return Ok(()) };
+    // What failed here could have gone on; now it will not, and leaves nothing behind.
+    if !state.is_final() || state == TransferState::Failed {
+        let begun = state != TransferState::Offered;
+        engine.book.set(key, |record| record.state = TransferState::Canceled).await?;
         if begun {
             engine.clean_up(key).await?;
         }
@@ -137,6 +139,8 @@ async fn take(engine: &Arc<Engine>, channel: &mut Channel, offer: Offer) -> Resu
     }
     let session = engine.book.session(&key).await?;
     let outcome = tokio::select! {
+        // First, so that a sender that was revoked hears that from its next handshake, and no other reason.
+        biased;
         () = session.stop.cancelled() => Err(interruption(engine, &key)),
         outcome = converse(engine, channel, &key, &offer, &session) => outcome,
     };
@@ -156,7 +160,7 @@ async fn take(engine: &Arc<Engine>, channel: &mut Channel, offer: Offer) -> Resu
     outcome
 }
 
-/// Somebody here took the session away: for good, or for a newer connection.
+/// Somebody here took the transfer away: for good, or for a newer connection.
 fn interruption(engine: &Engine, key: &Key) -> Error {
     match engine.book.state(key) {
         Some(TransferState::Canceled) => Error::Reject(RejectReason::Canceled),
@@ -248,6 +252,9 @@ async fn converse(
 async fn manifest(engine: &Engine, channel: &mut Channel, key: &Key, offer: &Offer) -> Result<Wishes, Error> {
     let record = engine.book.record(key).ok_or(state::Error::Gone)?;
     let again = record.state != TransferState::Preparing;
+    if again && (offer.files != record.entries || offer.text != record.text) {
+        return Err(Error::Protocol("another offer under a known id"));
+    }
     let mut wishes = Wishes::default();
     let mut next = 0;
     while next < offer.files {
@@ -260,15 +267,16 @@ async fn manifest(engine: &Engine, channel: &mut Channel, key: &Key, offer: &Off
             next += 1;
         }
         let number = record.number;
-        let kept = engine
-            .book
-            .store
-            .write(move |tx| if again { book::merge_in(tx, number, &items) } else { book::add_in(tx, number, &items) });
+        let kept = engine.book.store.write(move |tx| {
+            if again { book::merge_in(tx, number, &items) } else { book::add_in(tx, number, &items).map(|()| true) }
+        });
         match kept.await {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::Protocol("another offer under a known id")),
             Err(crate::store::Error::Sqlite(error)) if is_constraint(&error) => {
                 return Err(Error::Protocol("two entries with one path"));
             }
-            kept => kept?,
+            Err(error) => return Err(error.into()),
         }
     }
     if again && record.bytes != offer.bytes {

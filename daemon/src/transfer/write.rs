@@ -33,7 +33,7 @@ const TELL_EVERY: u64 = 1 << 20;
 /// How far a large file is, is told this often.
 const ACK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the session learns from the writer.
+/// What the connection learns from the writer.
 pub enum Report {
     /// So much of a file is written.
     Ack {
@@ -238,6 +238,7 @@ impl Work {
                 Ok(Message::Done) => {
                     self.current = None;
                     self.commit()?;
+                    self.give_up_rest()?;
                     self.set_dir_times()?;
                     self.writer.journals.remove_all();
                     return self.report(Report::Done);
@@ -250,6 +251,10 @@ impl Work {
     fn begin(&mut self, index: u64, offset: u64) -> Result<(), Stop> {
         self.current = None;
         let item = self.entry(index)?;
+        // A stream that was accepted before its length was known may come again with one.
+        if item.size.is_some_and(|size| size > self.writer.max_file) {
+            return Err(Stop::Report(Report::Pause("too_large")));
+        }
         if item.size.is_some_and(|size| offset == size && size > 0)
             && let Some(same) = self.writer.same.get(&index)
         {
@@ -312,7 +317,10 @@ impl Work {
         let length = content.len() as u64;
         let Some(current) = &mut self.current else { return Err(protocol("content without a file")) };
         let end = current.offset + length;
-        if !current.offset.is_multiple_of(CHUNK as u64) || end > current.item.size.unwrap_or(self.writer.max_file) {
+        if current.item.size.is_none() && end > self.writer.max_file {
+            return Err(Stop::Report(Report::Pause("too_large")));
+        }
+        if !current.offset.is_multiple_of(CHUNK as u64) || current.item.size.is_some_and(|size| end > size) {
             return Err(protocol("more content than the file has"));
         }
         if let Some(quota) = &mut self.writer.quota {
@@ -435,6 +443,22 @@ impl Work {
         self.entries.remove(&item.index);
         self.settled.push((item.index, item.path.as_str().to_owned(), reason));
         if self.settled.len() >= GROUP { self.commit() } else { Ok(()) }
+    }
+
+    /// What the sender says nothing of before it is done does not come.
+    fn give_up_rest(&mut self) -> Result<(), Stop> {
+        let number = self.writer.record.number;
+        loop {
+            let page = self.runtime.block_on(self.writer.store.read(move |c| book::page(c, number, 0, true)))?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for OutEntry { item, .. } in page {
+                let _ = self.writer.tree.remove_part(&item.path, &self.writer.journals.tag(item.index));
+                self.settled.push((item.index, item.path.as_str().to_owned(), "not_sent"));
+            }
+            self.commit()?;
+        }
     }
 
     /// Makes the group durable, gives it its names, makes these durable, writes it down, tells it.

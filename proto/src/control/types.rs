@@ -251,7 +251,8 @@ impl TransferState {
 pub struct Problem {
     /// The path within the offer.
     pub path: String,
-    /// A stable word: `unreadable`, `changed`, `special`, `bad_name`, `exists`, `not_a_directory`, `integrity`, ….
+    /// A stable word: `unreadable`, `changed`, `special`, `bad_name`, `exists`, `not_a_directory`, `integrity`,
+    /// `not_sent`, ….
     pub reason: String,
 }
 
