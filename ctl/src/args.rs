@@ -164,7 +164,7 @@ pub enum Config {
 /// `pair`
 #[derive(Debug, Args)]
 pub struct Pair {
-    /// The device that shows a PIN: its name, id, HOST[:PORT], or the text of its QR code. Without it, the PIN is shown here
+    /// The device that shows a PIN: its name, id, HOST or HOST:PORT, or the text of its QR code. Without it, the PIN is shown here
     #[arg(value_name = "PEER|HOST[:PORT]|kith://pair?…")]
     pub target: Option<String>,
     /// The six digits shown there

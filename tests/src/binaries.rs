@@ -35,7 +35,8 @@ fn build() -> PathBuf {
     let directory = executable.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).expect("target/PROFILE");
     let profile = directory.file_name().and_then(|name| name.to_str()).expect("target/PROFILE");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", "kithd", "--package", "kithctl"]);
+    // No --package: with the features of the whole workspace, nothing is built twice.
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--bin", "kithd", "--bin", "kithctl"]);
     cargo.arg("--target-dir").arg(directory.parent().expect("target/PROFILE"));
     cargo.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
     let status = cargo.status().expect("cargo can be run");
