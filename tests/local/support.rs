@@ -1,6 +1,7 @@
 //! What several tests need.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +30,11 @@ pub fn giver_and_taker() -> (Host, Host, PathBuf) {
 /// As [`giver_and_taker`], with a relay between Anna and Bert's peer door.
 #[track_caller]
 pub fn relayed() -> (Host, Host, PathBuf, Relay) {
-    let (anna, bert) = (Host::running("anna"), Host::running("bert"));
+    let (anna, mut bert) = (Host::running("anna"), Host::new("bert"));
+    // Not the port that follows from his id, which Anna could guess and so go past the relay.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    bert.configure(&format!("[discovery]\nenabled = false\n[peer]\nport = {}\n", free.port()));
+    bert.start();
     let relay = Relay::to(bert.address().parse().expect("an address"));
     let mut window = bert.ctl_spawn(&["pair", "--json"]);
     let shown = window.json_line(PATIENCE);
