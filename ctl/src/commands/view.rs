@@ -80,7 +80,7 @@ pub fn peer(peer: &Peer) -> Table {
         table.pair("largest file", any(policy.max_file));
         table.pair("in 24 hours", any(policy.max_day));
         table.pair("types", if policy.types.is_empty() { "all".to_owned() } else { policy.types.join(", ") });
-        table.pair("dotfiles", if policy.dotfiles { "accepted" } else { "asked for" }.to_owned());
+        table.pair("dotfiles", if policy.dotfiles { "accepted" } else { "not without asking" }.to_owned());
     }
     table
 }
