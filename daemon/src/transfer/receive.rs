@@ -137,7 +137,11 @@ async fn take(engine: &Arc<Engine>, channel: &mut Channel, offer: Offer) -> Resu
             engine.book.add(new_record(engine, channel, &offer), |_, _| Ok(())).await?;
         }
     }
-    let session = engine.book.session(&key).await?;
+    let session = match engine.book.session(&key).await {
+        // The last one still waits for a slow disk; the sender comes again.
+        Err(state::Error::Busy) => return Err(Error::Interrupted),
+        session => session?,
+    };
     let outcome = tokio::select! {
         // First, so that a sender that was revoked hears that from its next handshake, and no other reason.
         biased;
@@ -229,7 +233,7 @@ async fn converse(
     let record = engine.book.record(key).ok_or(state::Error::Gone)?;
     if record.text.is_none() {
         engine.book.advance(key, TransferState::Active).await?;
-        files(engine, channel, key, &record).await?;
+        files(engine, channel, key, &record, session).await?;
     } else {
         channel.writer.send(&Message::Accept(Accept::default())).await?;
         let Message::Done = within(PATIENCE, channel.reader.message(limits::FRAME_CONTROL)).await? else {
@@ -385,11 +389,17 @@ async fn wait_for_answer(engine: &Engine, channel: &mut Channel, key: &Key, sess
     }
 }
 
-async fn files(engine: &Arc<Engine>, channel: &mut Channel, key: &Key, record: &Record) -> Result<(), Error> {
+async fn files(
+    engine: &Arc<Engine>,
+    channel: &mut Channel,
+    key: &Key,
+    record: &Record,
+    session: &Session,
+) -> Result<(), Error> {
     let trust = engine.trust.snapshot();
     let policy = trust.trusted(&key.peer).ok_or(Error::Interrupted)?.policy.clone();
     let journals = Journals::of(&engine.settings.paths.data, key);
-    let (writer, plan) = open(engine, record, &journals, &policy).await?;
+    let (writer, plan) = open(engine, record, &journals, &policy, session).await?;
     answer(engine, channel, key, record, &plan).await?;
     engine.book.refresh(key).await?;
     let resumed: u64 = plan.have.iter().map(|have| have.offset).sum();
@@ -398,7 +408,11 @@ async fn files(engine: &Arc<Engine>, channel: &mut Channel, key: &Key, record: &
     let (frames, inbox) = mpsc::channel(FRAMES);
     let (reports, mut outcome) = mpsc::channel(64);
     let runtime = tokio::runtime::Handle::current();
-    let work = engine.tasks.blocking(move || write::run(writer, &runtime, inbox, reports));
+    let hold = session.hold();
+    let work = engine.tasks.blocking(move || {
+        write::run(writer, &runtime, inbox, reports);
+        drop(hold);
+    });
     let relay = relay(engine, channel, key, frames, &mut outcome);
     let (relayed, ()) = tokio::join!(relay, work);
     relayed
@@ -410,13 +424,16 @@ async fn open(
     record: &Record,
     journals: &Journals,
     policy: &kith_proto::control::types::Policy,
+    session: &Session,
 ) -> Result<(Writer, Plan), Error> {
     let today = policy::today(engine, record).await?;
     let quota = policy.max_day.map(|max| max.saturating_sub(today));
     let max_file = write::max_file(policy.max_file);
     let runtime = tokio::runtime::Handle::current();
     let (record, journals, store) = (record.clone(), journals.clone(), engine.book.store.clone());
+    let hold = session.hold();
     let work = move || -> Result<_, Error> {
+        let _hold = hold;
         let dir = record.dir.clone().unwrap_or_default();
         let tree = policy::place(&dir, 0).map_err(|error| Error::Pause("unavailable", error))?;
         let mut plan = plan::run(&tree, &journals, &record, &store, &runtime)?;

@@ -85,7 +85,15 @@ pub struct Session {
     pub stop: CancellationToken,
     /// Wakes when the record changed.
     pub answered: Arc<Notify>,
-    _place: OwnedSemaphorePermit,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    /// For work that goes on when the session was dropped, on a thread that cannot be called off: nobody else begins
+    /// until this is dropped as well.
+    pub fn hold(&self) -> Arc<OwnedSemaphorePermit> {
+        self.place.clone()
+    }
 }
 
 impl Book {
@@ -228,7 +236,7 @@ impl Book {
         let mut live = self.lock();
         let live = live.get_mut(key).ok_or(Error::Gone)?;
         live.session = CancellationToken::new();
-        Ok(Session { stop: live.session.clone(), answered: live.answered.clone(), _place: permit })
+        Ok(Session { stop: live.session.clone(), answered: live.answered.clone(), place: Arc::new(permit) })
     }
 
     /// Whether a connection works on it.
