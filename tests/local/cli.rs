@@ -11,7 +11,7 @@ use kith_tests::{PATIENCE, binaries, require};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{file, friends, is_root, text};
+use crate::support::{file, friends, is_root, public_kithctl, text};
 
 /// `kithctl` in an empty environment.
 fn bare(arguments: &[&str]) -> Command {
@@ -129,9 +129,7 @@ fn a_socket_that_may_not_be_used_says_whose_it_is() {
     }
     let host = Host::running("anna");
     fs::set_permissions(host.home(), Permissions::from_mode(0o755)).expect("it is ours");
-    let kithctl = host.path("kithctl");
-    fs::copy(binaries::kithctl(), &kithctl).expect("the home is ours");
-    fs::set_permissions(&kithctl, Permissions::from_mode(0o755)).expect("it is ours");
+    let kithctl = public_kithctl(&host);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(kithctl).arg("--home").arg(host.home());
     command.env_clear().env("PATH", require::search_path());

@@ -10,7 +10,7 @@ use kith_tests::host::Host;
 use kith_tests::process::run;
 use kith_tests::{PATIENCE, binaries, require};
 
-use crate::support::{is_root, text};
+use crate::support::{is_root, public_kithctl, text};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").mode() & 0o7777
@@ -120,10 +120,7 @@ fn f42_another_user_is_refused_whatever_the_mode_says() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(arguments);
         run(command.env_clear().env("PATH", require::search_path()), PATIENCE)
     };
-    // A copy that everybody can reach and run.
-    let kithctl = host.path("kithctl");
-    fs::copy(binaries::kithctl(), &kithctl).expect("the home is ours");
-    fs::set_permissions(&kithctl, Permissions::from_mode(0o755)).expect("it is ours");
+    let kithctl = public_kithctl(&host);
     for arguments in [["status"], ["peers"], ["inbox"]] {
         let home = text(host.home());
         let output = stranger(&kithctl, &[&["--home", home, "--json"], arguments.as_slice()].concat()).expect(4);

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use kith_tests::fault::Relay;
 use kith_tests::host::{self, Host};
+use kith_tests::process::run;
 use kith_tests::random::Random;
-use kith_tests::{PATIENCE, wait};
+use kith_tests::{PATIENCE, binaries, wait};
 use serde_json::{Value, json};
 
 /// Anna and Bert, started and paired: Anna has typed Bert's PIN.
@@ -43,6 +45,17 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     window.finish(PATIENCE).ok();
     let into = bert.accept_all_from(&anna);
     (anna, bert, into, relay)
+}
+
+/// A copy of `kithctl` in the home of `host` that everybody may run. Another process makes it: a file that is open for
+/// writing here is open in whatever another test starts at that moment, too, and cannot be run while that lasts.
+#[track_caller]
+pub fn public_kithctl(host: &Host) -> PathBuf {
+    let copy = host.path("kithctl");
+    let mut install = Command::new("install");
+    install.arg("--mode=755").arg(binaries::kithctl()).arg(&copy);
+    run(&mut install, PATIENCE).ok();
+    copy
 }
 
 /// `path` in UTF-8.
