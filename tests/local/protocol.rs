@@ -315,3 +315,48 @@ fn c22_one_who_offers_and_vanishes_holds_up_nobody() {
     assert!(bert.status()["id"].is_string());
     drop(held);
 }
+
+#[test]
+fn e36_a_second_connection_for_a_transfer_waits_until_the_first_has_let_go() {
+    let mut stage = Stage::new();
+    let files: Vec<Value> = (0..150).map(|n| item(n, &format!("album/{n:03}"), 3000)).collect();
+    let content = |n: u64| vec![n as u8; 3000];
+    let send = |wire: &mut Wire, n: u64| {
+        let content = content(n);
+        wire.say(&json!({"type": "file", "index": n, "offset": 0}));
+        wire.data(&content);
+        wire.say(&json!({"type": "end", "digest": digest(&[&content]), "size": 3000}));
+    };
+    for round in 0..12 {
+        let (mut first, id) = stage.offer(&files);
+        assert_eq!(first.answer().expect("an answer")["type"], "accept");
+        (0..150).for_each(|n| send(&mut first, n));
+        // The same device again, as after a lost link, while the first connection is still being worked on.
+        let mut second = stage.offer_as(&id, &files);
+        let mut there = std::collections::BTreeSet::new();
+        loop {
+            let answer = second.answer().expect("an answer");
+            let skip = answer["skip"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+            let same = answer["same"].as_array().into_iter().flatten().filter_map(|same| same["index"].as_u64());
+            there.extend(skip.chain(same));
+            if answer["more"] == false {
+                break;
+            }
+        }
+        (0..150).filter(|n| !there.contains(n)).for_each(|n| send(&mut second, n));
+        for n in there {
+            // What is there under its name is whole from the first moment on.
+            let found = fs::read(stage.into.join(format!("album/{n:03}"))).expect("it is there");
+            assert!(found == content(n), "round {round}: {n} is torn");
+        }
+        drop((first, second));
+        stage.bert.ctl(&["transfers", "cancel", &id]);
+        wait::until_true("the writers to end", PATIENCE, || crate::support::parts(&stage.into).is_empty());
+        for name in names(&stage.into.join("album")) {
+            let found = fs::read(stage.into.join("album").join(&name)).expect("it is there");
+            let n: u64 = name.parse().expect("one of ours, and no twin");
+            assert!(found == content(n), "round {round}: {name} is torn");
+        }
+        drop(fs::remove_dir_all(stage.into.join("album")));
+    }
+}

@@ -127,9 +127,10 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Paths below `dir` that begin or end like a part of a transfer.
+/// The parts of transfers below `dir`.
 pub fn parts(dir: &Path) -> Vec<PathBuf> {
-    let entries = kith_tests::tree::list(dir).expect("the directory can be read");
+    // What goes away while one looks is looked for again.
+    let entries = wait::until("a look without a gap", PATIENCE, || kith_tests::tree::list(dir).ok());
     entries.into_keys().filter(|path| path.extension().is_some_and(|extension| extension == "part")).collect()
 }
 
