@@ -22,6 +22,7 @@
 //! strangers   the peer door, and who knocks there
 //! manifests   a paired device that does not keep to the protocol: its offers
 //! protocol    a paired device that does not keep to the protocol: its content
+//! sessions    several connections and several peers
 //!
 //! support     what several of these need
 //! raw         the peer door by hand: TLS, frames
@@ -44,6 +45,7 @@ mod protocol;
 mod raw;
 mod resume;
 mod sending;
+mod sessions;
 mod space;
 mod spoken;
 mod stage;
