@@ -182,6 +182,9 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     if !tasks.end(STOP_PATIENCE).await {
         tracing::warn!("some work did not end in time and is cut off; it resumes at the next start");
     }
+    if let Err(error) = store.checkpoint().await {
+        tracing::warn!(%error, "the database is not gathered into one file; the next start does it");
+    }
     Ok(match tasks.broken() {
         Some(task) => {
             tracing::error!(task, "stopped because a task broke");

@@ -5,7 +5,7 @@
 
 mod migrate;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use kith_proto::control::{ApiError, Code};
@@ -19,7 +19,6 @@ const MAILBOX: usize = 256;
 #[derive(Clone)]
 pub struct Store {
     work: mpsc::Sender<Work>,
-    path: PathBuf,
 }
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -84,7 +83,7 @@ impl Store {
                 }
             })
             .map_err(Error::Open)?;
-        Ok(Self { work, path: path.to_owned() })
+        Ok(Self { work })
     }
 
     /// Runs `work` in a transaction and waits for its result. An error rolls everything back.
@@ -111,9 +110,9 @@ impl Store {
         self.run(move |connection| work(connection)).await
     }
 
-    /// Where the database lies.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Brings everything into the one file of the database, so that a copy of it is whole.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        self.run(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))).await
     }
 
     async fn run<T, F>(&self, work: F) -> Result<T, Error>
