@@ -25,6 +25,8 @@ const GROUP: usize = 1024;
 const GROUP_BYTES: u64 = 32 << 20;
 /// A pause in the stream that ends a group.
 const LULL: Duration = Duration::from_millis(20);
+/// The longest that a whole file waits for its name while others keep coming.
+const GROUP_AGE: Duration = Duration::from_secs(1);
 /// What of a large file is written goes to the disk in steps of this many bytes while more is coming, so that its end
 /// has not to wait for all of it.
 const SYNC_EVERY: u64 = 64 << 20;
@@ -165,6 +167,8 @@ struct Work {
     group: Vec<Whole>,
     group_bytes: u64,
     group_max: usize,
+    /// When the last group was made durable.
+    committed: Instant,
     /// Bytes that moved and were not told yet.
     untold: u64,
     /// Settled without a file: told with the next group.
@@ -188,6 +192,7 @@ pub fn run(writer: Writer, runtime: &Handle, mut frames: mpsc::Receiver<Frame>, 
         group: Vec::new(),
         group_bytes: 0,
         untold: 0,
+        committed: Instant::now(),
         group_max: limit.clamp(1, GROUP),
         settled: Vec::new(),
         made: Vec::new(),
@@ -221,6 +226,9 @@ impl Work {
                     }
                 }
             };
+            if self.committed.elapsed() >= GROUP_AGE {
+                self.commit()?;
+            }
             // Its share of the memory is given back when the frame is dealt with.
             let Some(Frame { payload: frame, share: _share }) = next else {
                 // The connection is gone; what is whole is kept.
@@ -463,6 +471,7 @@ impl Work {
 
     /// Makes the group durable, gives it its names, makes these durable, writes it down, tells it.
     fn commit(&mut self) -> Result<(), Stop> {
+        self.committed = Instant::now();
         if self.group.is_empty() && self.settled.is_empty() {
             return Ok(());
         }
