@@ -9,6 +9,7 @@ use crate::dial::Dial;
 use crate::discovery::Discovery;
 use crate::doors::{local, peer};
 use crate::event::Events;
+use crate::guest::{self, Guests};
 use crate::identity::{self, Identity};
 use crate::pairing::{self, Pairing};
 use crate::platform::{self, ControlSocket, InstanceLock};
@@ -135,13 +136,20 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         identity: identity.clone(),
         trust: trust.clone(),
         discovery: discovery.clone(),
-        dial,
+        dial: dial.clone(),
         events: events.clone(),
         store: store.clone(),
         tasks: tasks.clone(),
     })
     .await
     .map_err(broken_store)?;
+    let guests = Guests::new(guest::Parts {
+        settings: settings.clone(),
+        discovery: discovery.clone(),
+        dial,
+        events: events.clone(),
+        tasks: tasks.clone(),
+    });
 
     let door = peer::Door {
         tls,
@@ -157,6 +165,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         discovery: discovery.clone(),
         pairing,
         transfers,
+        guests,
         events,
         tasks: tasks.clone(),
         boot_id: uuid::Uuid::new_v4().to_string(),

@@ -1,21 +1,21 @@
 //! The Kith daemon as a library: `main.rs` is only its command line.
 //!
 //! ```text
-//! people, scripts, apps        paired devices
-//!        │ JSON lines               │ TLS 1.3, both ends proven
-//! ┌──────▼──────┐            ┌──────▼──────┐
-//! │ doors/local │            │ doors/peer  │      decode, one call, encode
-//! └──────┬──────┘            └──────┬──────┘
-//! ┌──────▼──────────────────────────▼──────┐
-//! │        pairing        transfer         │      engines: own state, one handle each
-//! └──────┬──────────────────────┬──────────┘
-//!        │                      │ out             facts go up: event
-//! ┌──────▼──────┐        ┌──────▼──────┐
-//! │    trust    │        │    dial     │ ◄── discovery
-//! └──────┬──────┘        └─────────────┘
-//! ┌──────▼─────────────────────────────────┐
-//! │ store identity tls files config task   │      ground
-//! └────────────────────────────────────────┘
+//! people, scripts, apps      paired devices               other apps and people
+//!        │ JSON lines             │ TLS 1.3, both ends proven │ HTTPS, PIN or QR
+//! ┌──────▼──────┐          ┌──────▼──────┐             ┌──────▼──────┐
+//! │ doors/local │          │ doors/peer  │             │ doors/guest │      decode, one call, encode
+//! └──────┬──────┘          └──────┬──────┘             └──────┬──────┘
+//! ┌──────▼────────────────────────▼───────────────────────────▼──────┐
+//! │        pairing              transfer              guest          │      engines: own state, one handle each
+//! └──────┬─────────────────────────────┬─────────────────────────────┘
+//!        │                             │ out                 facts go up: event
+//! ┌──────▼──────┐               ┌──────▼──────┐
+//! │    trust    │               │    dial     │ ◄── discovery
+//! └──────┬──────┘               └─────────────┘
+//! ┌──────▼───────────────────────────────────────────────────────────┐
+//! │ store   identity   tls   files   hook   config   task   crowd    │      ground
+//! └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Commands go down, facts go up, snapshots lie beside in `watch`es, nothing goes round. [`daemon`] is the only place
@@ -29,6 +29,8 @@ pub mod discovery;
 pub mod doors;
 pub mod event;
 pub mod files;
+pub mod guest;
+pub mod hook;
 pub mod identity;
 pub mod pairing;
 pub mod platform;

@@ -8,6 +8,8 @@
 //! limits   every bound on what comes from outside, in one place
 //! control  the local door: methods, their access, results, events, errors   (feature `control`)
 //! peer     the peer door: frames, pairing, offers and transfers              (feature `peer`)
+//! guest    the guest door: Tella's transfer protocol                         (feature `guest`)
+//! pin      six digits                                                        (features `peer`, `guest`)
 //! ```
 //!
 //! Deliberately absent: I/O, clocks, randomness and async. Where a protocol needs the time or random bytes, they are
@@ -18,11 +20,15 @@
 
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod id;
 pub mod limits;
 pub mod path;
 #[cfg(feature = "peer")]
 pub mod peer;
+#[cfg(any(feature = "peer", feature = "guest"))]
+pub mod pin;
 pub mod secret;
 pub mod text;
 

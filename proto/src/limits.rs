@@ -65,3 +65,51 @@ pub const PATH_COMPONENT: usize = 255;
 pub const PATH: usize = 4096;
 /// Components of a path from outside.
 pub const PATH_DEPTH: usize = 128;
+
+/// How long a receive window stays open when nobody says otherwise, in seconds.
+pub const WINDOW_SECONDS: u64 = 600;
+/// The longest that a receive window may be asked to stay open, in seconds.
+pub const WINDOW_SECONDS_MAX: u64 = 86_400;
+/// How long a PIN that stays is closed after it was guessed wrong too often, in seconds.
+pub const GUEST_PIN_REST_SECONDS: u64 = 3_600;
+/// Connections to the guest door at once.
+pub const GUEST_CONNECTIONS: usize = 64;
+/// Connections of one address to the guest door at once.
+pub const GUEST_CONNECTIONS_PER_ADDRESS: usize = 8;
+/// Time for the TLS handshake of a guest, in seconds.
+pub const GUEST_HANDSHAKE_SECONDS: u64 = 10;
+/// Time for the head of a request, and for the next request of a connection to begin, in seconds.
+pub const GUEST_HEAD_SECONDS: u64 = 10;
+/// How long the next bytes of a body may take, in seconds.
+pub const GUEST_BODY_SECONDS: u64 = 30;
+/// How long a body that is not wanted is read and dropped, so that its sender sees the answer, in seconds.
+pub const GUEST_DRAIN_SECONDS: u64 = 10;
+/// The head of a request, in bytes.
+pub const GUEST_HEAD: usize = 16 << 10;
+/// The body of `register` and `close-connection`, in bytes.
+pub const GUEST_JSON: usize = 4 << 10;
+/// The body of `prepare-upload`, in bytes: it may carry thumbnails.
+pub const GUEST_PREPARE: usize = 32 << 20;
+/// The body of an answer that a receiver gives this device, in bytes.
+pub const GUEST_ANSWER: usize = 4 << 20;
+/// How long a guest waits for somebody to answer at `register` and `prepare-upload`, in seconds: the apps give up after
+/// 20.
+pub const GUEST_CONSENT_SECONDS: u64 = 18;
+/// How long a guest waits while somebody compares hashes (`ping` of version 2), in seconds: the apps give up after 120.
+pub const GUEST_COMPARE_SECONDS: u64 = 100;
+/// How long a session may be silent, in seconds.
+pub const GUEST_IDLE_SECONDS: u64 = 60;
+/// Sessions that are over and still told apart from those that never were.
+pub const GUEST_ENDED_SESSIONS: usize = 64;
+/// Nonces of one session that are remembered; one more ends it.
+pub const GUEST_NONCES: usize = 100_000;
+/// Files in one `prepare-upload`, when the configuration does not say otherwise: what the apps take.
+pub const GUEST_FILES: usize = 1_000;
+/// The largest file, in bytes, when the configuration does not say otherwise: what the apps take.
+pub const GUEST_FILE_SIZE: u64 = 3_000_000_000;
+/// The longest QR text of a receive window, in bytes.
+pub const GUEST_QR: usize = 4 << 10;
+/// Transfers with guests that are over and still shown.
+pub const GUEST_TRANSFERS: usize = 100;
+/// Questions that wait for an answer at once.
+pub const GUEST_QUESTIONS: usize = 16;

@@ -29,6 +29,12 @@ impl WirePath {
         Ok(Self(text.to_owned()))
     }
 
+    /// What a file is called whose name leaves nothing to keep.
+    #[cfg(feature = "guest")]
+    pub(crate) fn nameless() -> Self {
+        Self("file".to_owned())
+    }
+
     /// The text, as it crosses the wire.
     pub fn as_str(&self) -> &str {
         &self.0

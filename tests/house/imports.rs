@@ -4,13 +4,13 @@
 use crate::hold;
 use crate::source::{Source, sources};
 
-const GROUND: &[&str] = &["platform", "config", "event", "task", "clock"];
+const GROUND: &[&str] = &["platform", "config", "event", "task", "clock", "crowd"];
 const STATE: &[&str] = &["store", "identity", "files"];
 const PROOF: &[&str] = &["trust", "tls", "vault", "hello_store"];
 const REACH: &[&str] = &["discovery", "dial"];
 /// What a door may know besides the ground: engines by their handles, snapshots, and what carries bytes.
 const OF_DOORS: &[&str] =
-    &["pairing", "transfer", "sync", "credentials", "codes", "trust", "discovery", "identity", "tls"];
+    &["pairing", "transfer", "guest", "sync", "credentials", "codes", "trust", "discovery", "identity", "tls"];
 
 /// A room, and what it may import besides `kith-proto` and itself.
 const ROOMS: &[(&str, &[&[&str]])] = &[
@@ -20,6 +20,9 @@ const ROOMS: &[(&str, &[&[&str]])] = &[
     ("event", &[&["clock"]]),
     ("task", &[]),
     ("clock", &[]),
+    ("crowd", &[]),
+    // a program of the user's
+    ("hook", &[GROUND]),
     // 2
     ("store", &[GROUND]),
     ("files", &[GROUND]),
@@ -35,7 +38,8 @@ const ROOMS: &[(&str, &[&[&str]])] = &[
     ("dial", &[GROUND, &["identity", "discovery", "trust", "tls"]]),
     // 5 engines
     ("pairing", &[GROUND, STATE, PROOF, REACH]),
-    ("transfer", &[GROUND, STATE, PROOF, REACH]),
+    ("transfer", &[GROUND, STATE, PROOF, REACH, &["hook"]]),
+    ("guest", &[GROUND, STATE, PROOF, REACH, &["hook"]]),
     ("sync", &[GROUND, STATE, PROOF, REACH]),
     ("credentials", &[GROUND, STATE, PROOF, REACH, &["pairing"]]),
     ("codes", &[GROUND, STATE, PROOF, REACH, &["sync"]]),

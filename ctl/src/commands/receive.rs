@@ -164,7 +164,7 @@ impl Reception<'_> {
 fn offer(transfer: &Transfer) -> Vec<String> {
     let mut lines = vec![format!(
         "{} offers \"{}\": {}",
-        view::peer_name(&transfer.peer),
+        view::party_name(&transfer.peer),
         transfer.title,
         view::contents(transfer)
     )];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::HumanBytes;
-use kith_proto::control::types::{Direction, Failure, Peer, PeerRef, Transfer, TransferState};
+use kith_proto::control::types::{Direction, Failure, Party, Peer, PeerRef, Transfer, TransferState};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,6 +26,14 @@ pub fn size(bytes: u64) -> String {
 /// A peer by name and id.
 pub fn peer_name(peer: &PeerRef) -> String {
     format!("{} ({})", peer.name, peer.id)
+}
+
+/// The other end of a transfer by name and id.
+pub fn party_name(party: &Party) -> String {
+    match party.id {
+        Some(id) => format!("{} ({id})", party.name),
+        None => format!("{} (not paired)", party.name),
+    }
 }
 
 /// Peers, one a row.
@@ -114,7 +122,7 @@ pub fn transfer(transfer: &Transfer) -> Table {
     let mut table = Table::untitled();
     table.pair("id", transfer.id.clone());
     table.pair("title", transfer.title.clone());
-    table.pair(if transfer.direction == Direction::In { "from" } else { "to" }, peer_name(&transfer.peer));
+    table.pair(if transfer.direction == Direction::In { "from" } else { "to" }, party_name(&transfer.peer));
     table.pair("state", word(&transfer.state));
     table.pair("reason", transfer.reason.as_ref().map(reason));
     table.pair("entries", format!("{} of {}", transfer.entries_done, transfer.entries));

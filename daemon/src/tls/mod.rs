@@ -1,6 +1,8 @@
-//! TLS of the peer door: version 1.3 only, both ends proven by Ed25519 keys, the protocol picked by ALPN.
+//! TLS of the peer door: version 1.3 only, both ends proven by Ed25519 keys, the protocol picked by ALPN; and, in
+//! [`guest`], that of the guest door.
 //!
 //! ```text
+//! guest    the guest door: other apps, judged by the hash of their certificate
 //! verify   who is expected, and how a key is read from a certificate
 //! channel  an authenticated connection: frames in, frames out
 //! ```
@@ -9,6 +11,7 @@
 //! revocation acts at the next handshake.
 
 pub mod channel;
+pub mod guest;
 pub mod verify;
 
 use std::sync::Arc;

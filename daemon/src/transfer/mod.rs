@@ -11,14 +11,12 @@
 //! plan      what of an offer is there already
 //! parts     how far files are that are not complete, for resuming
 //! policy    what becomes of an offer without asking
-//! hook      a program that is run after each receive
 //! ```
 //!
 //! A transfer is a noun with an id and a state; one connection at a time works on it, and any step may be the last one
 //! before a kill: what is written down is what is durable.
 
 mod book;
-mod hook;
 mod outbox;
 mod parts;
 mod plan;

@@ -19,6 +19,7 @@ use super::write::{self, Frame, Report, Writer};
 use super::{Engine, prepare};
 use crate::clock;
 use crate::discovery::Contact;
+use crate::hook;
 use crate::tls::channel::within;
 use crate::tls::{Channel, ChannelError};
 
@@ -247,7 +248,9 @@ async fn converse(
     channel.writer.send(&Message::Done).await?;
     if first {
         tracing::info!(transfer = key.id, peer = %key.peer.device_id(), title = %text::printable(&record.title), "received");
-        super::hook::run(engine, key);
+        if let Ok(view) = engine.book.view(key) {
+            hook::run(&engine.settings, &engine.tasks, &view);
+        }
     }
     Ok(())
 }

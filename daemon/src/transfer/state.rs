@@ -339,7 +339,7 @@ impl Live {
         Transfer {
             id: record.id.clone(),
             direction: record.direction,
-            peer,
+            peer: peer.into(),
             state: record.state,
             title: record.title.clone(),
             entries: record.entries,

@@ -132,6 +132,10 @@ codes! {
     PairingNotFound = "pairing_not_found", NotFound;
     /// No transfer has this id.
     TransferNotFound = "transfer_not_found", NotFound;
+    /// No receive window is open, or not this one.
+    WindowNotFound = "window_not_found", NotFound;
+    /// No question has this id.
+    QuestionNotFound = "question_not_found", NotFound;
     /// No such file or directory here.
     FileNotFound = "file_not_found", NotFound;
     /// More than one peer fits; the message lists them.
@@ -140,6 +144,8 @@ codes! {
     NotPaired = "not_paired", Conflict;
     /// A pairing window is open already.
     PairingActive = "pairing_active", Conflict;
+    /// A receive window is open already.
+    WindowActive = "window_active", Conflict;
     /// The transfer or pairing is not in a state that allows this.
     WrongState = "wrong_state", Conflict;
     /// Another peer has this name.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::types::{Pairing, Peer, Transfer};
+use super::types::{Pairing, Peer, Question, Transfer, Window};
 
 /// One fact.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub enum Fact {
     PairingUpdated(Pairing),
     /// A transfer took a step; at most four a second for each.
     TransferUpdated(Box<Transfer>),
+    /// A receive window opened, ended, was pinged, or lost a try. Never carries the PIN.
+    WindowUpdated(Window),
+    /// Somebody is asked about a guest, or the question is over.
+    QuestionUpdated(Question),
 }
 
 impl Fact {
@@ -48,6 +52,8 @@ impl Fact {
         "peer:revoked",
         "pairing:updated",
         "transfer:updated",
+        "window:updated",
+        "question:updated",
     ];
 
     /// The kind as it crosses the door.
@@ -60,6 +66,8 @@ impl Fact {
             Self::PeerRevoked(_) => "peer:revoked",
             Self::PairingUpdated(_) => "pairing:updated",
             Self::TransferUpdated(_) => "transfer:updated",
+            Self::WindowUpdated(_) => "window:updated",
+            Self::QuestionUpdated(_) => "question:updated",
         }
     }
 
@@ -73,6 +81,8 @@ impl Fact {
             | Self::PeerRevoked(peer) => serde_json::to_value(peer),
             Self::PairingUpdated(pairing) => serde_json::to_value(pairing),
             Self::TransferUpdated(transfer) => serde_json::to_value(transfer),
+            Self::WindowUpdated(window) => serde_json::to_value(window),
+            Self::QuestionUpdated(question) => serde_json::to_value(question),
         }
         .unwrap_or(Value::Null)
     }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::types::{Conflict, Offers, Pairing, Peer, Relation, Transfer};
+use super::types::{Conflict, Offers, Pairing, Peer, Question, Relation, Transfer, Window};
 use crate::id::DeviceId;
 
 /// What a caller may do, from seeing to handling secrets. A caller holds a set of these.
@@ -102,6 +102,16 @@ methods! {
     InboxAccept = "inbox.accept", Operate, AcceptParams => Transfer;
     /// Rejects an offer.
     InboxReject = "inbox.reject", Operate, TransferParams => Transfer;
+    /// Opens the guest door, and shows its PIN.
+    GuestOpen = "guest.open", Operate, GuestOpenParams => GuestOpenResult;
+    /// The receive window that is open, with its PIN.
+    GuestShow = "guest.show", Operate, Empty => GuestOpenResult;
+    /// Ends a receive window.
+    GuestClose = "guest.close", Operate, WindowParams => Window;
+    /// Answers a question about a guest.
+    GuestAnswer = "guest.answer", Operate, AnswerParams => Question;
+    /// Starts sending to a device that is not paired: a Tella app, or another guest door.
+    GuestSend = "guest.send", Operate, GuestSendParams => Transfer;
 }
 
 /// No parameters, or nothing to say.
@@ -244,6 +254,10 @@ pub struct Snapshot {
     pub pairings: Vec<Pairing>,
     /// Transfers that are not over.
     pub transfers: Vec<Transfer>,
+    /// The receive window that is open.
+    pub window: Option<Window>,
+    /// Questions that wait for an answer.
+    pub questions: Vec<Question>,
 }
 
 /// `peers.list`, `trust.list`
@@ -438,4 +452,87 @@ pub struct AcceptParams {
     /// What to do when a name exists already; the policy's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_conflict: Option<Conflict>,
+}
+
+/// `guest.open`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestOpenParams {
+    /// Where to: an absolute path of a directory; the daemon's download directory when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// What to do when a name exists already.
+    #[serde(default)]
+    pub on_conflict: Conflict,
+    /// Whoever knows the PIN is let in, and what it offers is accepted.
+    #[serde(default)]
+    pub accept: bool,
+    /// How long it stays open: 1 to [`crate::limits::WINDOW_SECONDS_MAX`]; [`crate::limits::WINDOW_SECONDS`] when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// The window outlives the connection that opened it.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// `guest.open`, `guest.show`: the only answers that carry the PIN of a window.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct GuestOpenResult {
+    /// Names this window.
+    pub window: String,
+    /// Six digits to type on the other device.
+    pub pin: String,
+    /// The port of the guest door.
+    pub port: u16,
+    /// Where this device can be reached: IP addresses.
+    pub addresses: Vec<String>,
+    /// SHA-256 of the certificate: 64 lower-case hex digits.
+    pub certificate_hash: String,
+    /// The text of the QR that Tella apps scan: a JSON object.
+    pub qr: String,
+    /// When it ends; absent for one that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// A receive window, by its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowParams {
+    /// The name that `guest.open` gave.
+    pub window: String,
+}
+
+/// `guest.answer`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerParams {
+    /// The question's name.
+    pub question: String,
+    /// Yes or no.
+    pub accept: bool,
+}
+
+/// `guest.send`: a `target` with a `pin`, or a `qr` alone.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestSendParams {
+    /// `HOST[:PORT]`; without a port, 53317 and then 53320 are tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The six digits shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// The certificate hash shown there: whoever has another one is not sent anything. Without it somebody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_hash: Option<String>,
+    /// The text of the QR shown there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qr: Option<String>,
+    /// Absolute paths of files and directories.
+    pub paths: Vec<String>,
+    /// What to call it; made from the names when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
 }

@@ -204,6 +204,112 @@ pub struct PeerRef {
     pub name: String,
 }
 
+/// The other end of a transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// The short id of a paired device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<DeviceId>,
+    /// The name that this device uses for it; a guest is called by its address.
+    pub name: String,
+    /// Where a guest is: `ip`, or `ip:port` if this device dialled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl From<PeerRef> for Party {
+    fn from(peer: PeerRef) -> Self {
+        Self { id: Some(peer.id), name: peer.name, address: None }
+    }
+}
+
+/// Whether guests may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowState {
+    /// The guest door answers, and shows this PIN.
+    Open,
+    /// It is over.
+    Closed,
+    /// A state of a newer daemon.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A receive window: the time in which the guest door is open, with one PIN and one certificate. Never carries the PIN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Names this window.
+    pub window: String,
+    /// Whether it is open.
+    pub state: WindowState,
+    /// The port of the guest door.
+    pub port: u16,
+    /// SHA-256 of its certificate: 64 lower-case hex digits.
+    pub certificate_hash: String,
+    /// Wrong PINs that are left.
+    pub attempts_left: u32,
+    /// Who last asked to compare the certificate hash: an IP address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinged_by: Option<String>,
+    /// When it ends; absent for one that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// What a person is asked about a device that is not paired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuestionKind {
+    /// A guest compares this device's certificate hash: does it show the same?
+    Compare,
+    /// A guest typed the PIN: may it connect?
+    Connect,
+    /// This device sends to a guest: does the guest show this certificate hash?
+    Confirm,
+    /// A question of a newer daemon.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What became of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuestionState {
+    /// It waits for an answer.
+    Open,
+    /// Somebody said yes.
+    Yes,
+    /// Somebody said no.
+    No,
+    /// Nobody answered in time, or it does not matter any more.
+    Gone,
+    /// A state of a newer daemon.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A question about a device that is not paired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Names this question.
+    pub question: String,
+    /// What is asked.
+    pub kind: QuestionKind,
+    /// What became of it.
+    pub state: QuestionState,
+    /// Where the guest is: `ip`, or `ip:port` if this device dialled it.
+    pub address: String,
+    /// The certificate hash that is to be compared, 64 lower-case hex digits; absent for a guest without certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_hash: Option<String>,
+    /// The transfer that waits for the answer, if there is one already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<String>,
+    /// When it is taken for a no.
+    pub expires: String,
+}
+
 /// Which way a transfer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -268,7 +374,7 @@ pub struct OfferedEntry {
     pub size: Option<u64>,
 }
 
-/// A transfer between this device and a paired one.
+/// A transfer between this device and another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Names it on both devices.
@@ -276,7 +382,7 @@ pub struct Transfer {
     /// Which way it goes.
     pub direction: Direction,
     /// The other device.
-    pub peer: PeerRef,
+    pub peer: Party,
     /// How far it is.
     pub state: TransferState,
     /// What the sender calls it.

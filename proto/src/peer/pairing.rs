@@ -29,12 +29,11 @@ use crate::peer::cpace;
 mod initiator;
 mod keys;
 pub mod message;
-mod pin;
 mod responder;
 mod uri;
 
+pub use crate::pin::{NotAPin, Pin};
 pub use initiator::{AwaitPair2, AwaitPair4, Initiator};
-pub use pin::{NotAPin, Pin};
 pub use responder::{AwaitPair3, Window};
 pub use uri::{PairUri, UriError};
 

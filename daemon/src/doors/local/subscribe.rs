@@ -38,7 +38,9 @@ pub async fn subscribe(
     let snapshot = Snapshot {
         peers: engines.discovery.peers(),
         pairings: engines.pairing.list(),
-        transfers: engines.transfers.unfinished(),
+        transfers: [engines.guests.unfinished(), engines.transfers.unfinished()].concat(),
+        window: engines.guests.window(),
+        questions: engines.guests.questions(),
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));
     Ok(SubscribeResult { cursor, boot_id: engines.boot_id.clone(), snapshot })

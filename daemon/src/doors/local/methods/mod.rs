@@ -1,6 +1,7 @@
 //! One short function for each method: decode is done, here is one call, encode follows.
 
 mod daemon;
+mod guest;
 mod pairing;
 mod peers;
 mod transfer;
@@ -14,6 +15,7 @@ use super::subscribe::subscribe;
 use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::event::Events;
+use crate::guest::Guests;
 use crate::identity::Identity;
 use crate::pairing::Pairing;
 use crate::task::Tasks;
@@ -34,6 +36,8 @@ pub struct Engines {
     pub pairing: Pairing,
     /// Files and texts.
     pub transfers: Transfers,
+    /// Devices that are not paired.
+    pub guests: Guests,
     /// What happens.
     pub events: Events,
     /// Who runs everything.
@@ -74,6 +78,11 @@ pub fn table() -> Table {
         .with::<m::InboxList, _, _>(transfer::inbox)
         .with::<m::InboxAccept, _, _>(transfer::accept)
         .with::<m::InboxReject, _, _>(transfer::reject)
+        .with::<m::GuestOpen, _, _>(guest::open)
+        .with::<m::GuestShow, _, _>(guest::show)
+        .with::<m::GuestClose, _, _>(guest::close)
+        .with::<m::GuestAnswer, _, _>(guest::answer)
+        .with::<m::GuestSend, _, _>(guest::send)
 }
 
 #[cfg(test)]

@@ -52,30 +52,57 @@ pub async fn feed(engines: Arc<Engines>, _: Call, params: FeedParams) -> Result<
 }
 
 pub async fn list(engines: Arc<Engines>, _: Call, params: TransferListParams) -> Result<TransfersResult, ApiError> {
-    let transfers = if params.all { engines.transfers.all() } else { engines.transfers.unfinished() };
-    Ok(TransfersResult { transfers })
+    let (guests, peers) = if params.all {
+        (engines.guests.all(), engines.transfers.all())
+    } else {
+        (engines.guests.unfinished(), engines.transfers.unfinished())
+    };
+    Ok(together(guests, peers))
+}
+
+/// Transfers with guests and with peers, newest first.
+fn together(guests: Vec<Transfer>, peers: Vec<Transfer>) -> TransfersResult {
+    let mut transfers = [guests, peers].concat();
+    transfers.sort_by(|a, b| b.created.cmp(&a.created));
+    TransfersResult { transfers }
 }
 
 pub async fn show(engines: Arc<Engines>, _: Call, params: TransferParams) -> Result<Transfer, ApiError> {
-    engines.transfers.show(&params.transfer)
+    match engines.guests.find(&params.transfer)? {
+        Some(transfer) => Ok(transfer),
+        None => engines.transfers.show(&params.transfer),
+    }
 }
 
 pub async fn cancel(engines: Arc<Engines>, _: Call, params: TransferParams) -> Result<Transfer, ApiError> {
-    engines.transfers.cancel(&params.transfer).await
+    match engines.guests.find(&params.transfer)? {
+        Some(transfer) => engines.guests.cancel(&transfer.id),
+        None => engines.transfers.cancel(&params.transfer).await,
+    }
 }
 
 pub async fn retry(engines: Arc<Engines>, _: Call, params: TransferParams) -> Result<Transfer, ApiError> {
+    if engines.guests.find(&params.transfer)?.is_some() {
+        return Err(ApiError::new(Code::WrongState, "a guest's PIN and session are good for one transfer")
+            .hint("send it again, with the PIN that is shown now"));
+    }
     engines.transfers.retry(&params.transfer).await
 }
 
 pub async fn inbox(engines: Arc<Engines>, _: Call, _: Empty) -> Result<TransfersResult, ApiError> {
-    Ok(TransfersResult { transfers: engines.transfers.inbox() })
+    Ok(together(engines.guests.inbox(), engines.transfers.inbox()))
 }
 
 pub async fn accept(engines: Arc<Engines>, _: Call, params: AcceptParams) -> Result<Transfer, ApiError> {
-    engines.transfers.accept(&params.transfer, params.dir, params.on_conflict).await
+    match engines.guests.find(&params.transfer)? {
+        Some(transfer) => engines.guests.accept(&transfer.id, params.dir, params.on_conflict),
+        None => engines.transfers.accept(&params.transfer, params.dir, params.on_conflict).await,
+    }
 }
 
 pub async fn reject(engines: Arc<Engines>, _: Call, params: TransferParams) -> Result<Transfer, ApiError> {
-    engines.transfers.reject(&params.transfer).await
+    match engines.guests.find(&params.transfer)? {
+        Some(transfer) => engines.guests.reject(&transfer.id),
+        None => engines.transfers.reject(&params.transfer).await,
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq;
+
 use crate::secret::Secret;
 
 /// The PIN that one device shows and that is typed into the other: six digits, leading zeros included.
@@ -41,8 +43,13 @@ impl Pin {
         self.0.expose()
     }
 
+    /// Whether `guess` is this PIN. Takes the same time wherever the two differ.
+    pub fn matches(&self, guess: &str) -> bool {
+        self.expose().as_bytes().ct_eq(guess.as_bytes()).into()
+    }
+
     /// A second copy, for the QR of the same window.
-    pub(super) fn duplicate(&self) -> Self {
+    pub fn duplicate(&self) -> Self {
         Self(Secret::new(self.expose().to_owned()))
     }
 }

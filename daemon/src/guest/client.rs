@@ -1,0 +1,1 @@
+//! One request to somebody else's guest door.

@@ -1,0 +1,182 @@
+//! Devices and people that are not paired: files come from them through the guest door, and go to theirs.
+//!
+//! ```text
+//! window    when the guest door is open, with which PIN and certificate
+//! desk      who was let in, and what may be uploaded: a pure state machine
+//! receive   offers and uploads: from a request to a file in its place
+//! write     its blocking half
+//! send      the sender's side: from files to requests
+//! client    one request to somebody else's guest door
+//! question  what people are asked about guests
+//! book      what is known of each transfer now
+//! ```
+//!
+//! A guest is authorised for one session in one direction and trusted with nothing else; nothing of it outlives the
+//! daemon but the files.
+
+mod book;
+mod client;
+mod question;
+mod send;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kith_proto::control::method::{GuestOpenParams, GuestOpenResult};
+use kith_proto::control::types::{Conflict, Direction, Question, Transfer, TransferState, Window};
+use kith_proto::control::{ApiError, Code};
+use kith_proto::guest::{CertificateHash, Qr};
+use kith_proto::pin::Pin;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::dial::Dial;
+use crate::discovery::Discovery;
+use crate::event::Events;
+use crate::task::Tasks;
+use book::{Answer, Book};
+use question::Questions;
+
+/// Whom to send to.
+pub enum Receiver {
+    /// Somebody typed it.
+    Typed {
+        /// `HOST[:PORT]`
+        target: String,
+        /// What is shown there.
+        pin: Pin,
+        /// What is shown there, where somebody brought it along; otherwise somebody is asked.
+        certificate_hash: Option<CertificateHash>,
+    },
+    /// Somebody scanned it.
+    Scanned(Qr),
+}
+
+/// What to send, to whom, and with whose rights.
+pub struct SendRequest {
+    /// Whom to.
+    pub receiver: Receiver,
+    /// Files and directories, by absolute path.
+    pub paths: Vec<PathBuf>,
+    /// What to call it.
+    pub title: Option<String>,
+    /// User and groups with whose rights files are read, where they are not the daemon's own.
+    pub caller: Option<(u32, Vec<u32>)>,
+}
+
+/// Everything that guests are served with.
+pub struct Parts {
+    /// Directories, bounds, hook.
+    pub settings: Settings,
+    /// Where this device is.
+    pub discovery: Discovery,
+    /// The way out.
+    pub dial: Dial,
+    /// Where it is told.
+    pub events: Events,
+    /// Who runs it.
+    pub tasks: Tasks,
+}
+
+/// The guests of this device.
+#[derive(Clone)]
+pub struct Guests(Arc<Engine>);
+
+struct Engine {
+    settings: Settings,
+    discovery: Discovery,
+    dial: Dial,
+    tasks: Tasks,
+    book: Book,
+    questions: Questions,
+}
+
+impl Guests {
+    /// Nobody is there yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, discovery, dial, events, tasks } = parts;
+        let (book, questions) = (Book::new(events.clone()), Questions::new(events));
+        Self(Arc::new(Engine { settings, discovery, dial, tasks, book, questions }))
+    }
+
+    /// The receive window that is open.
+    pub fn window(&self) -> Option<Window> {
+        None
+    }
+
+    /// Opens the guest door. It closes with `owner`, or after its time.
+    pub async fn open(
+        &self,
+        _params: GuestOpenParams,
+        _owner: Option<CancellationToken>,
+    ) -> Result<GuestOpenResult, ApiError> {
+        Err(ApiError::new(Code::Internal, "not written yet"))
+    }
+
+    /// The window that is open, with its PIN.
+    pub fn show(&self) -> Result<GuestOpenResult, ApiError> {
+        Err(ApiError::new(Code::WindowNotFound, "no receive window is open"))
+    }
+
+    /// Ends a window.
+    pub fn close(&self, _window: &str) -> Result<Window, ApiError> {
+        Err(ApiError::new(Code::WindowNotFound, "no receive window is open"))
+    }
+
+    /// Questions that wait for an answer.
+    pub fn questions(&self) -> Vec<Question> {
+        self.0.questions.list()
+    }
+
+    /// Answers a question.
+    pub fn answer(&self, question: &str, accept: bool) -> Result<Question, ApiError> {
+        self.0.questions.answer(question, accept)
+    }
+
+    /// Starts sending.
+    pub async fn send(&self, request: SendRequest) -> Result<Transfer, ApiError> {
+        send::begin(&self.0, request).await
+    }
+
+    /// Every transfer that is remembered, newest first.
+    pub fn all(&self) -> Vec<Transfer> {
+        self.0.book.views(|_| true)
+    }
+
+    /// Transfers that are not over, newest first.
+    pub fn unfinished(&self) -> Vec<Transfer> {
+        self.0.book.views(|view| !view.state.is_final())
+    }
+
+    /// Offers that wait for an answer, newest first.
+    pub fn inbox(&self) -> Vec<Transfer> {
+        self.0.book.views(|view| view.direction == Direction::In && view.state == TransferState::Offered)
+    }
+
+    /// One transfer, by its id or a unique prefix; `None` if it is not with a guest.
+    pub fn find(&self, wanted: &str) -> Result<Option<Transfer>, ApiError> {
+        self.0.book.find(wanted)
+    }
+
+    /// Calls a transfer off.
+    pub fn cancel(&self, id: &str) -> Result<Transfer, ApiError> {
+        self.0.book.cancel(id)?;
+        self.0.book.show(id)
+    }
+
+    /// Accepts an offer. `dir` and `on_conflict` go before the window's.
+    pub fn accept(&self, id: &str, dir: Option<String>, on_conflict: Option<Conflict>) -> Result<Transfer, ApiError> {
+        let dir = dir.map(PathBuf::from);
+        if dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            return Err(ApiError::new(Code::InvalidParam, "dir must be an absolute path"));
+        }
+        self.0.book.answer(id, Answer::Accept { dir, on_conflict })?;
+        self.0.book.show(id)
+    }
+
+    /// Rejects an offer.
+    pub fn reject(&self, id: &str) -> Result<Transfer, ApiError> {
+        self.0.book.answer(id, Answer::Reject)?;
+        self.0.book.show(id)
+    }
+}

@@ -1,0 +1,186 @@
+//! TLS with guests: versions 1.2 and 1.3, self-signed certificates of any key, of which only the hash counts. A fresh
+//! P-256 certificate for each window and each sending: Android, Apple and browsers refuse Ed25519.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{Span, Zoned};
+use kith_proto::guest::CertificateHash;
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName as Name, Error, ServerConfig,
+    SignatureScheme,
+};
+
+use super::Error as SetupError;
+
+/// How long a certificate is valid: longer than any window, no longer than apps tolerate.
+const VALID_DAYS: i32 = 366;
+const HTTP: &[u8] = b"http/1.1";
+
+/// A certificate of this device for guests, with its key.
+pub struct Certificate {
+    der: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    /// What people compare.
+    pub hash: CertificateHash,
+}
+
+impl Certificate {
+    /// A new one that names `addresses`.
+    pub fn new(addresses: &[IpAddr]) -> Result<Self, SetupError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "kith");
+        params.subject_alt_names = addresses.iter().copied().map(SanType::IpAddress).collect();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        // The other clock may be behind this one.
+        let date = |(year, month, day)| rcgen::date_time_ymd(year, month, day);
+        (params.not_before, params.not_after) = (date(day(-1)), date(day(VALID_DAYS)));
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let der = params.self_signed(&key)?.der().clone();
+        let hash = CertificateHash::of(&der);
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Ok(Self { der, key, hash })
+    }
+
+    /// The configuration for a guest door that shows this certificate. Whoever dials may show one too.
+    pub fn server(self) -> Result<Arc<ServerConfig>, SetupError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(Anybody(provider)))
+            .with_single_cert(vec![self.der], self.key)?;
+        config.alpn_protocols = vec![HTTP.to_vec()];
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::new(config))
+    }
+
+    /// The configuration for dialling a guest door; with `expected`, nobody else's. No server names, no proxies.
+    pub fn client(&self, expected: Option<CertificateHash>) -> Result<Arc<ClientConfig>, SetupError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { provider, expected }))
+            .with_client_auth_cert(vec![self.der.clone()], self.key.clone_key())?;
+        config.alpn_protocols = vec![HTTP.to_vec()];
+        config.enable_sni = false;
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+/// The hash of the certificate that the other end showed, if it showed one.
+pub fn shown(connection: &CommonState) -> Option<CertificateHash> {
+    connection.peer_certificates()?.first().map(|der| CertificateHash::of(der))
+}
+
+/// Year, month and day so many days from today.
+fn day(offset: i32) -> (i32, u8, u8) {
+    let date = Zoned::now().date().saturating_add(Span::new().days(offset));
+    (date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+}
+
+/// Takes any certificate whose key signs the handshake. What it is good for is decided by its hash, later.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for Anybody {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[Name] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes the certificate with one hash, or any where it is still to be compared.
+struct Pinned {
+    provider: Arc<CryptoProvider>,
+    expected: Option<CertificateHash>,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned({:?})", self.expected)
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.expected.is_some_and(|expected| expected != CertificateHash::of(end_entity)) {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,23 @@
+//! The guest door: Tella's transfer protocol, spoken with apps and people that are not paired.
+//!
+//! ```text
+//! tella  requests and answers of version 1 (seed 003) and version 2, and what each refusal is called
+//! qr     the text of the QR that a receiver shows
+//! hash   the certificate hash that people compare
+//! label  from a file name that a guest chose to one that is safe here
+//! ```
+//!
+//! Deliberately absent: HTTP, TLS, and who may do what when; see `guest` and `doors/guest` of the daemon.
+
+mod hash;
+mod label;
+mod qr;
+mod tella;
+
+pub use hash::{CertificateHash, NotAHash};
+pub use label::file_name;
+pub use qr::{NotAQr, Qr};
+pub use tella::{
+    Accepted, Close, Done, ErrorBody, OfferedFile, Pong, Prepare, PrepareBody, PrepareFile, Refusal, Register,
+    RegisterBody, Registered, Transmission, Upload, Version,
+};
