@@ -105,6 +105,8 @@ pub const GUEST_ENDED_SESSIONS: usize = 64;
 pub const GUEST_NONCES: usize = 100_000;
 /// Files in one `prepare-upload`, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILES: usize = 1_000;
+/// Files in one `prepare-upload` that the configuration may allow.
+pub const GUEST_FILES_MAX: usize = 100_000;
 /// The largest file, in bytes, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILE_SIZE: u64 = 3_000_000_000;
 /// The longest QR text of a receive window, in bytes.
