@@ -2,3 +2,9 @@
 CREATE TABLE guest_guess (
   at_ms INTEGER NOT NULL
 ) STRICT;
+
+-- Where guests are uploading to, and how the tags of their parts begin: what a kill leaves behind is removed.
+CREATE TABLE guest_offer (
+  dir TEXT NOT NULL,
+  tag TEXT NOT NULL
+) STRICT;
