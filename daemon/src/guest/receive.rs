@@ -11,6 +11,7 @@ use kith_proto::guest::{
     Accepted, OfferedFile, Pong, Prepare, Refusal, Register, Registered, Transmission, Version, file_name,
 };
 use kith_proto::limits;
+use tokio_util::sync::CancellationToken;
 
 use super::book::{self, Answer, SHOWN};
 use super::desk::{Item, ItemState, Offer, Session, Visitor};
@@ -36,18 +37,21 @@ pub enum How {
 impl Guests {
     /// A guest wants the hash compared. In version 2 the answer waits until somebody here has done so.
     pub async fn ping(&self, version: Version, visitor: Visitor) -> Result<Option<Pong>, Refusal> {
-        let (accept, hash) = self.0.with_window(|open| {
+        let (accept, hash, shut, news) = self.0.with_window(|open| {
             if open.desk.is_shut() {
                 return Err(Refusal::Rejected);
             }
-            open.view.pinged_by = Some(visitor.address.to_string());
+            let by = Some(visitor.address.to_string());
+            let news = std::mem::replace(&mut open.view.pinged_by, by.clone()) != by;
             // Whoever is being served is not disturbed by others' questions.
             if version == Version::V2 && open.desk.is_taken() {
                 return Err(Refusal::Busy);
             }
-            Ok((open.accept, open.hash))
+            Ok((open.accept, open.hash, open.shut.clone(), news))
         })?;
-        self.0.tell_window();
+        if news {
+            self.0.tell_window();
+        }
         if version == Version::V1 {
             return Ok(None);
         }
@@ -59,9 +63,7 @@ impl Guests {
                 transfer: None,
                 patience: COMPARE,
             };
-            if !self.0.questions.ask(ask).await.ok_or(Refusal::TooMany)? {
-                return Err(Refusal::Rejected);
-            }
+            self.0.ask(ask, &shut).await?;
         }
         // There is no camera here: the sender shows its hash for somebody to look at.
         Ok(Some(Pong { sender_show_hash: !accept }))
@@ -88,8 +90,12 @@ impl Guests {
             }
         }
         tried?;
-        let (ticket, accept) = self.0.with_window(|open| Ok((open.desk.reserve()?, open.accept)))?;
-        let kept = Kept { engine: &self.0, ticket };
+        let id = uuid::Uuid::new_v4().to_string();
+        let (accept, shut) = self.0.with_window(|open| {
+            open.desk.reserve(&id)?;
+            Ok((open.accept, open.shut.clone()))
+        })?;
+        let kept = Kept { engine: &self.0, id: &id };
         if !accept {
             let ask = Ask {
                 kind: QuestionKind::Connect,
@@ -98,15 +104,18 @@ impl Guests {
                 transfer: None,
                 patience: CONSENT,
             };
-            if !self.0.questions.ask(ask).await.ok_or(Refusal::TooMany)? {
-                return Err(Refusal::Rejected);
-            }
+            self.0.ask(ask, &shut).await?;
         }
-        let id = uuid::Uuid::new_v4().to_string();
-        self.0.with_window(|open| open.desk.admit(kept.ticket, id.clone(), version, visitor, Instant::now()))?;
+        self.0.with_window(|open| open.desk.admit(kept.id, version, visitor, Instant::now()))?;
+        drop(kept);
         tracing::info!(address = %visitor.address, version = version.number(), "a guest was let in");
         self.0.tasks.spawn("guest session", end_when_silent(self.0.clone(), id.clone()));
         Ok(Registered { session_id: id })
+    }
+
+    /// Whether this visitor was let in, and so may have something to offer.
+    pub fn serves(&self, version: Version, visitor: Visitor) -> bool {
+        self.0.with_window(|open| Ok(open.desk.serves(version, visitor))) == Ok(true)
     }
 
     /// A guest offers files. Somebody here decides.
@@ -160,13 +169,13 @@ impl Guests {
 /// The place of somebody who waits to be let in; given up when the connection goes.
 struct Kept<'a> {
     engine: &'a Engine,
-    ticket: u64,
+    id: &'a str,
 }
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
         let _ = self.engine.with_window(|open| {
-            open.desk.release(self.ticket);
+            open.desk.release(self.id);
             Ok(())
         });
     }
@@ -242,6 +251,15 @@ fn offered(files: &[OfferedFile], items: &HashMap<String, Item>, address: &str, 
 }
 
 impl Engine {
+    /// Asks somebody, as long as the window lets anybody in.
+    async fn ask(&self, ask: Ask, shut: &CancellationToken) -> Result<(), Refusal> {
+        let answer = tokio::select! {
+            () = shut.cancelled() => Some(false),
+            answer = self.questions.ask(ask) => answer,
+        };
+        if answer.ok_or(Refusal::TooMany)? { Ok(()) } else { Err(Refusal::Rejected) }
+    }
+
     /// Adds an offer, and gets an answer to it: where its files go.
     async fn decide(&self, view: Transfer) -> Result<(PathBuf, Conflict), Refusal> {
         let id = view.id.clone();
