@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -189,16 +189,12 @@ fn drain(tella: &Tella, mut body: Body) {
     });
 }
 
-/// A head within bounds, of which it is certain where its body ends.
+/// A head within bounds.
 async fn check_head(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if fields + request.uri().to_string().len() > limits::GUEST_HEAD {
         return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large");
-    }
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
-        return Failure::from(Refusal::Malformed).into_response();
     }
     next.run(request).await
 }
