@@ -269,14 +269,14 @@ fn receive_accepts_shows_and_ends() {
         "inbox.accept" => vec![Result(incoming("active")), updated(incoming("offered")), updated(incoming("done"))],
         _ => vec![Error(-32601, "unknown_method")],
     });
-    let ran = fake.run("receive --once --yes --to in --on-conflict skip");
+    let ran = fake.run("receive --paired --once --yes --to in --on-conflict skip");
     assert_eq!(ran.exit, Some(0), "{ran:?}");
     assert!(ran.stdout.starts_with("received a text from nas in "), "{ran:?}");
     assert!(ran.stdout.ends_with("> hi\n> \\u{1b}[2J\n"), "{ran:?}");
     let dir = std::env::current_dir().unwrap().join("in");
     assert_eq!(fake.asked("inbox.accept"), [json!({"transfer": "t1", "dir": dir, "on_conflict": "skip"})]);
 
-    let ran = fake.run("receive --once --yes --json");
+    let ran = fake.run("receive --paired --once --yes --json");
     assert_eq!((ran.exit, ran.lines().last().unwrap()["state"].as_str()), (Some(0), Some("done")), "{ran:?}");
     assert_eq!(fake.run("receive --json").exit, Some(2));
 }

@@ -3,10 +3,14 @@
 //!
 //! ```text
 //! fake      that daemon
+//! person    somebody at a terminal
 //! commands  this device and those it is paired with
+//! guests    those it is not paired with
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod commands;
 mod fake;
+mod guests;
+mod person;
