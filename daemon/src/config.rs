@@ -1,9 +1,11 @@
 //! Command line, environment and configuration file: the only place that reads any of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Parser;
 use directories::{ProjectDirs, UserDirs};
+use kith_proto::pin::{NotAPin, Pin};
 use kith_proto::{limits, text};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub receive: ReceiveConfig,
     /// What waits for peers that are offline.
     pub outbox: OutboxConfig,
+    /// The door for devices that are not paired.
+    pub guest: GuestConfig,
 }
 
 /// `[log]`
@@ -143,6 +147,61 @@ pub struct OutboxConfig {
 impl Default for OutboxConfig {
     fn default() -> Self {
         Self { days: 7 }
+    }
+}
+
+/// `[guest]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestConfig {
+    /// The port of the guest door; 0 takes 53317, 53320, or any that is free.
+    pub port: u16,
+    /// Keep the guest door open, with nobody at the keyboard; otherwise it is open while `kithctl receive` runs.
+    pub always_open: bool,
+    /// The PIN of a door that is always open; absent: another one each day, which `kithctl receive` shows.
+    #[serde(skip_serializing)]
+    pub pin: Option<FixedPin>,
+    /// At a door that is always open: let in whoever knows the PIN, and accept what it offers, without asking.
+    pub accept: bool,
+    /// Files in one offer.
+    pub max_files: usize,
+    /// The largest file, in bytes.
+    pub max_file: u64,
+    /// Extensions that are taken, lower case, without the dot; all when empty.
+    pub types: Vec<String>,
+}
+
+impl Default for GuestConfig {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            always_open: false,
+            pin: None,
+            accept: true,
+            max_files: limits::GUEST_FILES,
+            max_file: limits::GUEST_FILE_SIZE,
+            types: Vec::new(),
+        }
+    }
+}
+
+/// A PIN in the configuration: read, never shown.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FixedPin(Arc<Pin>);
+
+impl FixedPin {
+    /// A copy for a window.
+    pub fn pin(&self) -> Pin {
+        self.0.duplicate()
+    }
+}
+
+impl TryFrom<String> for FixedPin {
+    type Error = NotAPin;
+
+    fn try_from(text: String) -> Result<Self, NotAPin> {
+        Pin::parse(&text).map(|pin| Self(Arc::new(pin)))
     }
 }
 
@@ -242,8 +301,12 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Self::default()),
             Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
         };
-        let config: Self = toml::from_str(&text)
-            .map_err(|error| Error::Parse { path: path.to_owned(), message: error.to_string().trim().to_owned() })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| Error::Parse { path: path.to_owned(), message: explain(text, &error) })?;
         config.check(path)?;
         Ok(config)
     }
@@ -262,8 +325,26 @@ impl Config {
         if self.peer.port != 0 && self.peer.port < 1024 {
             return wrong("peer.port", "must be 0 or at least 1024");
         }
+        if self.guest.port != 0 && self.guest.port < 1024 {
+            return wrong("guest.port", "must be 0 or at least 1024");
+        }
+        if self.guest.max_files == 0 || self.guest.max_files > limits::GUEST_FILES_MAX {
+            return wrong("guest.max_files", "must be between 1 and 100000");
+        }
+        if self.guest.types.iter().any(|it| it.is_empty() || it.starts_with('.') || *it != it.to_lowercase()) {
+            return wrong("guest.types", "must be extensions in lower case, without the dot");
+        }
         Ok(())
     }
+}
+
+/// Line, key and reason; not the line itself, which may hold a PIN.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count();
+    let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+    format!("line {}: {key}{}", line + 1, error.message())
 }
 
 impl Paths {
@@ -324,9 +405,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
-        config.check(Path::new("config.toml")).map_err(|error| error.to_string())?;
-        Ok(config)
+        Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -342,10 +421,24 @@ mod tests {
             ("[receive]\ndir = \"here\"", "receive.dir"),
             ("[receive]\nhook = [\"notify\"]", "receive.hook"),
             ("[outbox]\ndays = 0", "outbox.days"),
+            ("[guest]\nport = 80", "guest.port"),
+            ("[guest]\npin = \"12345\"", "six digits"),
+            ("[guest]\nmax_files = 0", "guest.max_files"),
+            ("[guest]\ntypes = [\".JPG\"]", "guest.types"),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.contains(named), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn d31_a_pin_is_read_and_never_shown() {
+        let config = check("[guest]\npin = \"482913\"").unwrap();
+        assert_eq!(config.guest.pin.as_ref().unwrap().pin().expose(), "482913");
+        let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("482913"), "{shown}");
+        let error = check("[guest]\npin = \"48291\"").unwrap_err();
+        assert!(!error.contains("48291"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::dial::Dial;
 use crate::discovery::Discovery;
-use crate::doors::{local, peer};
+use crate::doors::{self, local, peer};
 use crate::event::Events;
 use crate::guest::{self, Guests};
 use crate::identity::{self, Identity};
@@ -143,13 +143,15 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     })
     .await
     .map_err(broken_store)?;
-    let guests = Guests::new(guest::Parts {
+    let (guests, openings) = Guests::start(guest::Parts {
         settings: settings.clone(),
         discovery: discovery.clone(),
         dial,
         events: events.clone(),
+        store: store.clone(),
         tasks: tasks.clone(),
     });
+    doors::guest::serve(guests.clone(), openings, &tasks);
 
     let door = peer::Door {
         tls,

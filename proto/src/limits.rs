@@ -80,8 +80,12 @@ pub const GUEST_CONNECTIONS_PER_ADDRESS: usize = 8;
 pub const GUEST_HANDSHAKE_SECONDS: u64 = 10;
 /// Time for the head of a request, and for the next request of a connection to begin, in seconds.
 pub const GUEST_HEAD_SECONDS: u64 = 10;
-/// How long the next bytes of a body may take, in seconds.
+/// How long an upload may bring next to nothing, in seconds.
 pub const GUEST_BODY_SECONDS: u64 = 30;
+/// What must arrive of an upload in that time, in bytes.
+pub const GUEST_BODY_BYTES: u64 = 4 << 10;
+/// How long a JSON body may take as a whole, in seconds.
+pub const GUEST_JSON_SECONDS: u64 = 120;
 /// How long a body that is not wanted is read and dropped, so that its sender sees the answer, in seconds.
 pub const GUEST_DRAIN_SECONDS: u64 = 10;
 /// The head of a request, in bytes.
@@ -105,6 +109,8 @@ pub const GUEST_ENDED_SESSIONS: usize = 64;
 pub const GUEST_NONCES: usize = 100_000;
 /// Files in one `prepare-upload`, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILES: usize = 1_000;
+/// Files in one `prepare-upload` that the configuration may allow.
+pub const GUEST_FILES_MAX: usize = 100_000;
 /// The largest file, in bytes, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILE_SIZE: u64 = 3_000_000_000;
 /// The longest QR text of a receive window, in bytes.

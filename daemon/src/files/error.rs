@@ -45,6 +45,8 @@ pub enum Error {
     TooLarge { path: String },
     #[error("{path}: no space left on the disk")]
     NoSpace { path: String, source: io::Error },
+    #[error("{path} has room for {free} bytes, {bytes} are coming")]
+    NoRoom { path: String, free: u64, bytes: u64 },
     #[error("{path}: the disk quota is used up")]
     Quota { path: String, source: io::Error },
     #[error("{path}: the file system is read-only")]
@@ -101,7 +103,7 @@ impl Error {
             Self::PartName { .. } => "part_name",
             Self::NotOurs { .. } => "not_ours",
             Self::TooLarge { .. } => "too_large",
-            Self::NoSpace { .. } => "no_space",
+            Self::NoSpace { .. } | Self::NoRoom { .. } => "no_space",
             Self::Quota { .. } => "quota",
             Self::ReadOnly { .. } => "read_only",
             Self::Denied { .. } => "denied",

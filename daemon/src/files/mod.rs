@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tree     Tree: an open directory that files are received under
+//! early    EarlySync: large files go to the disk while they are still being written
 //! part     Part: a file on its way in, and how it gets its final name
 //! names    numbered names for what exists already; the names of parts
 //! source   walk, open_source: what is offered, and reading it
@@ -19,6 +20,7 @@
 //! Deliberately absent: hashing, progress, policy (dotfiles, sizes, space kept free) and the database.
 
 mod atomic;
+mod early;
 mod error;
 mod names;
 mod part;
@@ -34,12 +36,13 @@ mod unix;
 use unix as os;
 
 pub use atomic::{create_private, read_private, write_atomic};
+pub use early::EarlySync;
 pub use error::{Error, Result};
 pub use part::{Part, Placed};
 pub use reader::Reader;
 pub use resume::{append_from, seek, stat_source};
 pub use source::{Skipped, SourceEntry, SourceStat, open_source, walk};
-pub use tree::{Existing, Tree};
+pub use tree::{Existing, Tree, sweep_parts};
 
 /// What sort of thing lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

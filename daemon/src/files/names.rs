@@ -19,6 +19,11 @@ pub(super) fn part(tag: &str) -> Option<String> {
     ok.then(|| format!(".kith-{tag}.part"))
 }
 
+/// How the names of parts begin whose tags begin so.
+pub(super) fn part_beginning(tag: &str) -> String {
+    format!(".kith-{tag}")
+}
+
 /// Whether `name` could be that of a part (on a file system that ignores case, too).
 pub(super) fn is_part(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

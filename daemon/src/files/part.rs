@@ -50,6 +50,11 @@ impl Part {
         &self.file
     }
 
+    /// Writes `content` at `offset`.
+    pub fn write_at(&self, content: &[u8], offset: u64) -> Result<()> {
+        os::write_at(&self.file, content, offset).map_err(|e| self.newcomer.error(e))
+    }
+
     /// Keeps disk space for a file of `size` bytes, so that a full disk or quota is known before the first byte. Does
     /// nothing where that is not possible.
     pub fn reserve(&self, size: u64) -> Result<()> {

@@ -18,6 +18,9 @@ use super::{Kind, names};
 /// only 64 files.
 const OPEN_DIRS: usize = 16;
 
+/// Room that a transfer leaves on the disk for everybody else.
+const ROOM_LEFT: u64 = 16 << 20;
+
 /// An open directory and what is below it. Many threads may use it at once.
 ///
 /// It stays the same directory even if it is renamed; nothing is ever found, made or removed outside of it.
@@ -57,6 +60,16 @@ impl Tree {
         // Only for an early answer: writing meets the same obstacles.
         os::check_writable(path).map_err(fail)?;
         Ok(Self { path: path.to_owned(), root: Arc::new(root), recent: Mutex::default() })
+    }
+
+    /// The same where `bytes` are to be received: refused while there is no room for them.
+    pub fn open_with_room(path: &Path, bytes: u64) -> Result<Self> {
+        let tree = Self::open(path)?;
+        let free = tree.free_bytes()?;
+        if bytes > 0 && bytes.saturating_add(ROOM_LEFT) > free {
+            return Err(Error::NoRoom { path: shown(path.display()), free, bytes });
+        }
+        Ok(tree)
     }
 
     /// The path that it was opened by.
@@ -258,6 +271,22 @@ impl Tree {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|(known, _)| known != path && !known.starts_with(&below));
     }
+}
+
+/// Removes the parts in the directory at `path` whose tags begin with `tag`: what a kill left behind.
+pub fn sweep_parts(path: &Path, tag: &str) -> Result<()> {
+    let fail = |e| Error::from_io(path.display(), e);
+    let dir = match Dir::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        dir => dir.map_err(fail)?,
+    };
+    let beginning = names::part_beginning(tag);
+    for name in dir.names().map_err(fail)? {
+        if let Some(name) = name.to_str().filter(|name| names::is_part(name) && name.starts_with(&beginning)) {
+            dir.remove(name).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 /// The directory (`""` is the tree itself) and the name in it.

@@ -5,7 +5,7 @@ use std::fs::{File, FileTimes, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Component, Path};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -323,6 +323,10 @@ pub(super) fn has_acl(file: Handle<'_>) -> bool {
         let _ = file;
         false
     }
+}
+
+pub(super) fn write_at(file: &File, content: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(content, offset)
 }
 
 /// Gives a file the mode and time under which it will be found; no more rights than the user's umask leaves.

@@ -96,8 +96,18 @@ impl Book {
 
     /// Adds a transfer, and tells it. The token is cancelled when somebody calls it off.
     pub fn add(&self, view: Transfer) -> CancellationToken {
+        self.insert(view, None)
+    }
+
+    /// The same for an offer that waits for somebody's answer.
+    pub fn add_offer(&self, view: Transfer) -> (CancellationToken, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (self.insert(view, Some(answer)), answered)
+    }
+
+    fn insert(&self, view: Transfer, answer: Option<oneshot::Sender<Answer>>) -> CancellationToken {
         let stop = CancellationToken::new();
-        let live = Live { view: view.clone(), told: Instant::now(), stop: stop.clone(), answer: None };
+        let live = Live { view: view.clone(), told: Instant::now(), stop: stop.clone(), answer };
         {
             let mut all = self.lock();
             let over = all.iter().filter(|live| live.view.state.is_final()).count();
@@ -193,15 +203,6 @@ impl Book {
                 Ok(())
             }
         }
-    }
-
-    /// Somebody's answer to an offer, when it comes.
-    pub fn answered(&self, id: &str) -> oneshot::Receiver<Answer> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(live) = self.lock().iter_mut().find(|live| live.view.id == id) {
-            live.answer = Some(answer);
-        }
-        answered
     }
 
     /// Answers an offer.

@@ -16,26 +16,40 @@
 
 mod book;
 mod client;
+mod desk;
 mod question;
+mod receive;
 mod send;
+mod window;
+mod write;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use kith_proto::control::method::{GuestOpenParams, GuestOpenResult};
 use kith_proto::control::types::{Conflict, Direction, Question, Transfer, TransferState, Window};
 use kith_proto::control::{ApiError, Code};
 use kith_proto::guest::{CertificateHash, Qr};
 use kith_proto::pin::Pin;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::dial::Dial;
 use crate::discovery::Discovery;
 use crate::event::Events;
+use crate::store::Store;
 use crate::task::Tasks;
 use book::{Answer, Book};
 use question::Questions;
+use receive::{How, Place};
+use window::Open;
+
+pub use desk::Visitor;
+pub use receive::Arriving;
+pub use window::Opening;
 
 /// Whom to send to.
 pub enum Receiver {
@@ -74,6 +88,8 @@ pub struct Parts {
     pub dial: Dial,
     /// Where it is told.
     pub events: Events,
+    /// Where wrong PINs are counted.
+    pub store: Store,
     /// Who runs it.
     pub tasks: Tasks,
 }
@@ -86,41 +102,70 @@ struct Engine {
     settings: Settings,
     discovery: Discovery,
     dial: Dial,
+    events: Events,
+    store: Store,
     tasks: Tasks,
     book: Book,
     questions: Questions,
+    /// To the door.
+    openings: mpsc::Sender<Opening>,
+    window: Mutex<Option<Open>>,
+    /// Where the files of accepted offers go, by transfer.
+    places: Mutex<HashMap<String, Place>>,
 }
 
 impl Guests {
-    /// Nobody is there yet.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { settings, discovery, dial, events, tasks } = parts;
-        let (book, questions) = (Book::new(events.clone()), Questions::new(events));
-        Self(Arc::new(Engine { settings, discovery, dial, tasks, book, questions }))
-    }
-
-    /// The receive window that is open.
-    pub fn window(&self) -> Option<Window> {
-        None
+    /// Nobody is there yet. What the guest door is to serve comes out of the receiver.
+    pub fn start(parts: Parts) -> (Self, mpsc::Receiver<Opening>) {
+        let Parts { settings, discovery, dial, events, store, tasks } = parts;
+        let (openings, doors) = mpsc::channel(1);
+        let (book, questions) = (Book::new(events.clone()), Questions::new(events.clone()));
+        let (window, places) = Default::default();
+        let guests = Self(Arc::new(Engine {
+            settings,
+            discovery,
+            dial,
+            events,
+            store,
+            tasks,
+            book,
+            questions,
+            openings,
+            window,
+            places,
+        }));
+        let engine = guests.0.clone();
+        guests.0.tasks.spawn("guests", async move {
+            engine.sweep().await;
+            if engine.settings.config.guest.always_open {
+                window::stay_open(engine).await;
+            }
+        });
+        (guests, doors)
     }
 
     /// Opens the guest door. It closes with `owner`, or after its time.
     pub async fn open(
         &self,
-        _params: GuestOpenParams,
-        _owner: Option<CancellationToken>,
+        params: GuestOpenParams,
+        owner: Option<CancellationToken>,
     ) -> Result<GuestOpenResult, ApiError> {
-        Err(ApiError::new(Code::Internal, "not written yet"))
+        self.0.open(params, owner).await
     }
 
     /// The window that is open, with its PIN.
     pub fn show(&self) -> Result<GuestOpenResult, ApiError> {
-        Err(ApiError::new(Code::WindowNotFound, "no receive window is open"))
+        self.0.show()
     }
 
     /// Ends a window.
-    pub fn close(&self, _window: &str) -> Result<Window, ApiError> {
-        Err(ApiError::new(Code::WindowNotFound, "no receive window is open"))
+    pub fn close(&self, window: &str) -> Result<Window, ApiError> {
+        self.0.close(window)
+    }
+
+    /// The receive window that is open.
+    pub fn window(&self) -> Option<Window> {
+        self.0.shown_window()
     }
 
     /// Questions that wait for an answer.
@@ -161,6 +206,10 @@ impl Guests {
     /// Calls a transfer off.
     pub fn cancel(&self, id: &str) -> Result<Transfer, ApiError> {
         self.0.book.cancel(id)?;
+        let session = self.0.with_window(|open| Ok(open.desk.end_transfer(id, Instant::now())));
+        if let Ok(Some(session)) = session {
+            self.0.conclude(session, How::Abandoned);
+        }
         self.0.book.show(id)
     }
 

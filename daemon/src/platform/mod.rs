@@ -1,11 +1,13 @@
 //! What differs between operating systems: the control socket, who is calling, the instance lock, signals.
 //!
 //! ```text
+//! listen   listening for others, everywhere alike
 //! unix     everything below, on Linux, macOS and the BSDs
 //! ```
 //!
 //! The local door knows only [`ControlListener`]; a named pipe on Windows joins beside `unix` by implementing it.
 
+mod listen;
 #[cfg(unix)]
 mod unix;
 
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use listen::listen;
 #[cfg(unix)]
 pub use unix::{
     ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, raise_file_limit, stop_signal,

@@ -14,8 +14,6 @@ use crate::clock;
 use crate::files::{self, Tree};
 
 const DAY_MS: i64 = 86_400_000;
-/// Room that a transfer leaves on the disk for everybody else.
-const ROOM_LEFT: u64 = 16 << 20;
 
 /// What an offer asks for, gathered while its manifest arrives.
 #[derive(Debug, Default)]
@@ -84,13 +82,7 @@ pub async fn today(engine: &Engine, record: &Record) -> Result<u64, state::Error
 
 /// Where the files of an accepted offer go, and whether there is room.
 pub fn place(dir: &Path, bytes: u64) -> Result<Tree, ApiError> {
-    let tree = Tree::open(dir).map_err(|error| explain(&error))?;
-    let free = tree.free_bytes().map_err(|error| explain(&error))?;
-    if bytes > 0 && bytes.saturating_add(ROOM_LEFT) > free {
-        let message = format!("{} has room for {free} bytes, {bytes} are coming", dir.display());
-        return Err(ApiError::new(Code::NoSpace, message).hint("make room, or choose another directory with --to"));
-    }
-    Ok(tree)
+    Tree::open_with_room(dir, bytes).map_err(|error| explain(&error))
 }
 
 /// What a failure of the files means for the one who asked.
@@ -104,7 +96,11 @@ pub fn explain(error: &files::Error) -> ApiError {
         "io" | "too_many_open" => Code::Internal,
         _ => Code::InvalidParam,
     };
-    ApiError::new(code, error.to_string())
+    let explained = ApiError::new(code, error.to_string());
+    match code {
+        Code::NoSpace => explained.hint("make room, or choose another directory with --to"),
+        _ => explained,
+    }
 }
 
 /// Somebody says yes.

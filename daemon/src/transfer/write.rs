@@ -2,7 +2,6 @@
 //! disk; small files share the wait for the disk in groups.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::book::{self, OutEntry, Record};
 use super::parts::{Journal, Journals};
-use crate::files::{self, Part, Placed, Tree};
+use crate::files::{self, EarlySync, Part, Placed, Tree};
 use crate::platform;
 use crate::store::{self, Store};
 
@@ -27,9 +26,6 @@ const GROUP_BYTES: u64 = 32 << 20;
 const LULL: Duration = Duration::from_millis(20);
 /// The longest that a whole file waits for its name while others keep coming.
 const GROUP_AGE: Duration = Duration::from_secs(1);
-/// What of a large file is written goes to the disk in steps of this many bytes while more is coming, so that its end
-/// has not to wait for all of it.
-const SYNC_EVERY: u64 = 64 << 20;
 /// Moved bytes are told in steps of this many.
 const TELL_EVERY: u64 = 1 << 20;
 /// How far a large file is, is told this often.
@@ -116,39 +112,9 @@ struct Current {
     sync: EarlySync,
 }
 
-/// Brings what is written of a large file to the disk, beside the writing.
-#[derive(Default)]
-struct EarlySync {
-    /// How far the file was when the last step began.
-    begun_at: u64,
-    running: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
-}
-
-impl EarlySync {
-    /// Begins the next step if it is due and the last one is done.
-    fn step(&mut self, runtime: &Handle, file: &File, offset: u64) -> std::io::Result<()> {
-        if offset - self.begun_at < SYNC_EVERY || self.running.as_ref().is_some_and(|running| !running.is_finished()) {
-            return Ok(());
-        }
-        self.finish(runtime)?;
-        let file = file.try_clone()?;
-        self.begun_at = offset;
-        self.running = Some(runtime.spawn_blocking(move || file.sync_data()));
-        Ok(())
-    }
-
-    /// The outcome of the last step: the system reports a failure to write only once.
-    fn finish(&mut self, runtime: &Handle) -> std::io::Result<()> {
-        match self.running.take() {
-            Some(running) => runtime.block_on(running).map_err(std::io::Error::other)?,
-            None => Ok(()),
-        }
-    }
-}
-
 impl Current {
     fn new(item: Item, part: Option<Part>, journal: Option<Journal>, digest: FileDigest, offset: u64) -> Self {
-        let sync = EarlySync { begun_at: offset, running: None };
+        let sync = EarlySync::from(offset);
         Self { item, part, journal, digest, offset, acked: Instant::now(), sync }
     }
 }
@@ -339,7 +305,7 @@ impl Work {
         }
         current.digest.chunk(digest);
         if let Some(part) = &current.part {
-            let written = write_at(part, content, current.offset).and_then(|()| match &mut current.journal {
+            let written = part.write_at(content, current.offset).and_then(|()| match &mut current.journal {
                 Some(journal) if content.len() == CHUNK => {
                     journal.chunk(digest).map_err(|error| files::Error::from_io("journal", error))
                 }
@@ -568,11 +534,6 @@ impl Work {
     fn report(&self, report: Report) -> Result<(), Stop> {
         self.reports.blocking_send(report).map_err(|_| Stop::Gone)
     }
-}
-
-fn write_at(part: &Part, content: &[u8], offset: u64) -> files::Result<()> {
-    use std::os::unix::fs::FileExt;
-    part.file().write_all_at(content, offset).map_err(|error| files::Error::from_io(part.path().as_str(), error))
 }
 
 fn protocol(what: &'static str) -> Stop {

@@ -4,21 +4,21 @@
 //! who it is shares few places with the others of its address, so that strangers neither fill the door nor delay
 //! anybody behind it.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kith_proto::id::DeviceId;
 use kith_proto::limits;
 use kith_proto::peer::Alpn;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::crowd::{Crowd, Place};
 use crate::discovery::{Contact, Discovery};
 use crate::pairing::Pairing;
+use crate::platform::listen;
 use crate::task::Tasks;
 use crate::tls::Tls;
 use crate::tls::channel::{self, within};
@@ -47,29 +47,6 @@ pub fn bind(id: DeviceId, configured: u16) -> io::Result<(TcpListener, u16)> {
     Err(last)
 }
 
-/// IPv6 and IPv4 on one socket; IPv4 alone where there is no IPv6.
-fn listen(port: u16) -> io::Result<TcpListener> {
-    let open = |domain, address: SocketAddr| -> io::Result<TcpListener> {
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(false)?;
-        }
-        // A port that was closed a moment ago is free; on Unix this takes no port from anybody who listens.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(128)?;
-        TcpListener::from_std(socket.into())
-    };
-    match open(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            open(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
-        }
-        outcome => outcome,
-    }
-}
-
 /// What the door leads to.
 #[derive(Clone)]
 pub struct Door {
@@ -91,7 +68,7 @@ impl Door {
         let tasks = self.tasks.clone();
         tasks.spawn("peer door", async move {
             let all = Arc::new(Semaphore::new(limits::PEER_CONNECTIONS));
-            let strangers = Strangers::default();
+            let strangers = Crowd::new(limits::PEER_HALF_OPEN, limits::PEER_HALF_OPEN_PER_ADDRESS);
             let stop = self.tasks.stopping().clone();
             loop {
                 let accepted = tokio::select! {
@@ -107,7 +84,7 @@ impl Door {
                     }
                 };
                 let Ok(place) = all.clone().try_acquire_owned() else { continue };
-                let Some(stranger) = strangers.enter(remote.ip().to_canonical()) else { continue };
+                let Some(stranger) = strangers.enter(remote.ip()) else { continue };
                 let door = self.clone();
                 self.tasks.spawn("peer connection", async move {
                     door.connection(tcp, remote, stranger, place).await;
@@ -116,7 +93,7 @@ impl Door {
         });
     }
 
-    async fn connection(self, tcp: TcpStream, remote: SocketAddr, stranger: Stranger, place: OwnedSemaphorePermit) {
+    async fn connection(self, tcp: TcpStream, remote: SocketAddr, stranger: Place, place: OwnedSemaphorePermit) {
         let allow = |alpn| alpn != Alpn::Pair || self.pairing.is_open();
         let stop = self.tasks.stopping().clone();
         let shake = within(HANDSHAKE, channel::accept(&self.tls, tcp, remote, allow));
@@ -138,59 +115,9 @@ impl Door {
     }
 }
 
-/// How many connections have not proven who they are, in total and by address.
-#[derive(Clone, Default)]
-struct Strangers(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A place among the strangers, given back when it is dropped.
-struct Stranger {
-    strangers: Strangers,
-    address: IpAddr,
-}
-
-impl Strangers {
-    fn enter(&self, address: IpAddr) -> Option<Stranger> {
-        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = count.values().sum();
-        let here = count.get(&address).copied().unwrap_or_default();
-        if total >= limits::PEER_HALF_OPEN || here >= limits::PEER_HALF_OPEN_PER_ADDRESS {
-            return None;
-        }
-        count.insert(address, here + 1);
-        drop(count);
-        Some(Stranger { strangers: self.clone(), address })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut count = self.strangers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = count.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                count.remove(&self.address);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn c21_strangers_share_few_places() {
-        let strangers = Strangers::default();
-        let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let mut held: Vec<_> = std::iter::from_fn(|| strangers.enter(one)).collect();
-        assert_eq!(held.len(), limits::PEER_HALF_OPEN_PER_ADDRESS);
-        let other = strangers.enter("10.0.0.2".parse().unwrap());
-        assert!(other.is_some(), "one address does not shut the others out");
-        held.pop();
-        assert!(strangers.enter(one).is_some());
-        let many = (0..=255).filter_map(|n| strangers.enter(IpAddr::from([10, 0, 1, n]))).collect::<Vec<_>>();
-        assert!(many.len() < limits::PEER_HALF_OPEN);
-    }
 
     #[tokio::test]
     async fn the_next_free_port_is_taken() {

@@ -1,0 +1,204 @@
+//! Tella's transfer protocol over HTTP: each route reads a request, makes one call, and writes the answer.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{post, put};
+use axum::{Extension, Router, middleware};
+use http_body_util::BodyExt;
+use kith_proto::guest::{Close, Done, ErrorBody, Prepare, Refusal, Register, Upload, Version};
+use kith_proto::limits;
+use serde::Serialize;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::guest::{Guests, Visitor};
+use crate::task::Tasks;
+
+const JSON: Duration = Duration::from_secs(limits::GUEST_JSON_SECONDS);
+const PROGRESS: Duration = Duration::from_secs(limits::GUEST_BODY_SECONDS);
+const DRAIN: Duration = Duration::from_secs(limits::GUEST_DRAIN_SECONDS);
+
+/// The routes of the protocol, for both versions.
+pub fn router(guests: Guests, tasks: Tasks) -> Router {
+    Router::new()
+        .route("/api/{version}/ping", post(ping))
+        .route("/api/{version}/register", post(register))
+        .route("/api/{version}/prepare-upload", post(prepare))
+        .route("/api/{version}/upload", put(upload).post(upload))
+        .route("/api/{version}/close-connection", post(close))
+        .fallback(|| async { plain(StatusCode::NOT_FOUND, "Not found") })
+        .method_not_allowed_fallback(|| async { plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed") })
+        .layer(middleware::from_fn(check_head))
+        .with_state(Tella { guests, tasks })
+}
+
+#[derive(Clone)]
+struct Tella {
+    guests: Guests,
+    tasks: Tasks,
+}
+
+/// Whoever calls, and in which version.
+type Caller = (State<Tella>, Path<String>, Extension<Visitor>);
+
+/// An answer other than the one hoped for.
+enum Failure {
+    Refused(Refusal),
+    /// A path that is none of ours.
+    Unknown,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => {
+                let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                plain(status, &refusal.to_string())
+            }
+            Self::Unknown => plain(StatusCode::NOT_FOUND, "Not found"),
+        }
+    }
+}
+
+type Answer = Result<Response, Failure>;
+
+/// `ping` and `register` of a version that is to come are told so; everything else there is unknown.
+fn version(segment: &str, negotiable: bool) -> Result<Version, Failure> {
+    match segment {
+        "v1" => Ok(Version::V1),
+        "v2" => Ok(Version::V2),
+        other => {
+            let number = other.strip_prefix('v').filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            if negotiable && number.is_some() { Err(Refusal::Version.into()) } else { Err(Failure::Unknown) }
+        }
+    }
+}
+
+async fn ping((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+    let version = version(&path, true)?;
+    whole(&tella, body, limits::GUEST_JSON).await?;
+    match tella.guests.ping(version, visitor).await? {
+        Some(pong) => Ok(json(&pong)),
+        None => Ok(json(&Done { success: true })),
+    }
+}
+
+async fn register((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+    let version = version(&path, true)?;
+    let body = whole(&tella, body, limits::GUEST_JSON).await?;
+    Ok(json(&tella.guests.register(version, visitor, &Register::parse(&body)?).await?))
+}
+
+async fn prepare((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+    let version = version(&path, false)?;
+    let body = whole(&tella, body, limits::GUEST_PREPARE).await?;
+    let request = Prepare::parse(&body)?;
+    drop(body);
+    Ok(json(&tella.guests.prepare(version, visitor, request).await?))
+}
+
+async fn close((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+    let version = version(&path, false)?;
+    let body = whole(&tella, body, limits::GUEST_JSON).await?;
+    tella.guests.close_session(version, visitor, &Close::parse(&body)?.session)?;
+    Ok(json(&Done { success: true }))
+}
+
+async fn upload(
+    (State(tella), Path(path), Extension(visitor)): Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    mut body: Body,
+) -> Answer {
+    let version = version(&path, false)?;
+    let received = receive(&tella.guests, version, visitor, query.as_deref(), &headers, &mut body).await;
+    if received.is_err() {
+        drain(&tella, body);
+    }
+    received?;
+    Ok(json(&Done { success: true }))
+}
+
+async fn receive(
+    guests: &Guests,
+    version: Version,
+    visitor: Visitor,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<(), Refusal> {
+    let request = Upload::parse(query.unwrap_or_default())?;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let mut arriving = guests.upload(version, visitor, &request, length)?;
+    let (mut deadline, mut gained) = (Instant::now() + PROGRESS, 0);
+    loop {
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| Refusal::TooSlow)?;
+        let content = match frame {
+            // What is missing is what was broken off.
+            None | Some(Err(_)) => return arriving.finish().await,
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        gained += content.len() as u64;
+        arriving.content(content).await?;
+        if gained >= limits::GUEST_BODY_BYTES {
+            (deadline, gained) = (Instant::now() + PROGRESS, 0);
+        }
+    }
+}
+
+/// A JSON body. One that is too long is refused before it is there.
+async fn whole(tella: &Tella, mut body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
+    let deadline = Instant::now() + JSON;
+    let mut all = Vec::new();
+    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| Refusal::TooSlow)? {
+        let content: Bytes = frame.map_err(|_| Refusal::Malformed)?.into_data().unwrap_or_default();
+        if all.len() + content.len() > max {
+            drain(tella, body);
+            return Err(Refusal::TooLarge);
+        }
+        all.extend_from_slice(&content);
+    }
+    Ok(all)
+}
+
+/// Reads on for a while what is not wanted: a connection that closes with unread bytes in it is reset, and the answer
+/// is lost to whoever sends before it listens.
+fn drain(tella: &Tella, mut body: Body) {
+    tella.tasks.spawn("guest drain", async move {
+        let _ = timeout(DRAIN, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+    });
+}
+
+/// A head within bounds, of which it is certain where its body ends.
+async fn check_head(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if fields + request.uri().to_string().len() > limits::GUEST_HEAD {
+        return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large");
+    }
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
+        return Failure::from(Refusal::Malformed).into_response();
+    }
+    next.run(request).await
+}
+
+fn json<T: Serialize>(answer: &T) -> Response {
+    let body = serde_json::to_string(answer).expect("answers are plain data");
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn plain(status: StatusCode, error: &str) -> Response {
+    (status, json(&ErrorBody { error: error.to_owned() })).into_response()
+}

@@ -1,0 +1,559 @@
+//! From a guest's request to a file in its place. What a request is refused with is all that the guest learns.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kith_proto::control::types::{Conflict, Direction, OfferedEntry, QuestionKind, Transfer, TransferState};
+use kith_proto::control::{ApiError, Code};
+use kith_proto::guest::{
+    Accepted, OfferedFile, Pong, Prepare, Refusal, Register, Registered, Transmission, Upload, Version, file_name,
+};
+use kith_proto::limits;
+use tokio::sync::mpsc;
+
+use super::book::{self, Answer, SHOWN};
+use super::desk::{Item, ItemState, Offer, Session, Slip, Visitor};
+use super::question::Ask;
+use super::write::{self, Piece};
+use super::{Engine, Guests};
+use crate::files::{self, Placed, Tree};
+use crate::{clock, hook, store};
+
+const CONSENT: Duration = Duration::from_secs(limits::GUEST_CONSENT_SECONDS);
+const COMPARE: Duration = Duration::from_secs(limits::GUEST_COMPARE_SECONDS);
+/// Pieces of an upload that wait for the disk: hyper hands over what a read gave, 128 KiB at most.
+const PIECES: usize = 8;
+const REST_MS: i64 = limits::GUEST_PIN_REST_SECONDS as i64 * 1000;
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Everything arrived, or the guest said goodbye.
+    Left,
+    /// Nothing was heard of the guest for too long.
+    Silent,
+    /// Called off here.
+    Abandoned,
+}
+
+impl Guests {
+    /// A guest wants the hash compared. In version 2 the answer waits until somebody here has done so.
+    pub async fn ping(&self, version: Version, visitor: Visitor) -> Result<Option<Pong>, Refusal> {
+        let (accept, hash) = self.0.with_window(|open| {
+            if open.desk.is_shut() {
+                return Err(Refusal::Rejected);
+            }
+            open.view.pinged_by = Some(visitor.address.to_string());
+            // Whoever is being served is not disturbed by others' questions.
+            if version == Version::V2 && open.desk.is_taken() {
+                return Err(Refusal::Busy);
+            }
+            Ok((open.accept, open.hash))
+        })?;
+        self.0.tell_window();
+        if version == Version::V1 {
+            return Ok(None);
+        }
+        if !accept {
+            let ask = Ask {
+                kind: QuestionKind::Compare,
+                address: visitor.address.to_string(),
+                certificate_hash: Some(hash),
+                transfer: None,
+                patience: COMPARE,
+            };
+            if !self.0.questions.ask(ask).await.ok_or(Refusal::TooMany)? {
+                return Err(Refusal::Rejected);
+            }
+        }
+        // There is no camera here: the sender shows its hash for somebody to look at.
+        Ok(Some(Pong { sender_show_hash: !accept }))
+    }
+
+    /// A guest says the PIN. Somebody here decides whether it may come in.
+    pub async fn register(
+        &self,
+        version: Version,
+        visitor: Visitor,
+        request: &Register,
+    ) -> Result<Registered, Refusal> {
+        if version == Version::V2 && visitor.certificate.is_none() {
+            return Err(Refusal::Malformed);
+        }
+        let tried = self.0.with_window(|open| Ok((open.desk.try_pin(request.pin.expose()), open.standing)));
+        // Without a window there is no PIN that could be right.
+        let (tried, standing) = tried.map_err(|_| Refusal::WrongPin)?;
+        if tried == Err(Refusal::WrongPin) {
+            tracing::info!(address = %visitor.address, "a guest typed a wrong PIN");
+            self.0.tell_window();
+            if standing {
+                self.0.count_guess().await?;
+            }
+        }
+        tried?;
+        let (ticket, accept) = self.0.with_window(|open| Ok((open.desk.reserve()?, open.accept)))?;
+        let kept = Kept { engine: &self.0, ticket };
+        if !accept {
+            let ask = Ask {
+                kind: QuestionKind::Connect,
+                address: visitor.address.to_string(),
+                certificate_hash: visitor.certificate.filter(|_| version == Version::V2),
+                transfer: None,
+                patience: CONSENT,
+            };
+            if !self.0.questions.ask(ask).await.ok_or(Refusal::TooMany)? {
+                return Err(Refusal::Rejected);
+            }
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        self.0.with_window(|open| open.desk.admit(kept.ticket, id.clone(), version, visitor, Instant::now()))?;
+        tracing::info!(address = %visitor.address, version = version.number(), "a guest was let in");
+        self.0.tasks.spawn("guest session", end_when_silent(self.0.clone(), id.clone()));
+        Ok(Registered { session_id: id })
+    }
+
+    /// A guest offers files. Somebody here decides.
+    pub async fn prepare(&self, version: Version, visitor: Visitor, request: Prepare) -> Result<Accepted, Refusal> {
+        let (over, old) =
+            self.0.with_window(|open| open.desk.begin_prepare(version, visitor, &request, Instant::now()))?;
+        if let Some(old) = old {
+            self.0.conclude_offer(&old, How::Left);
+        }
+        let mut deciding =
+            Deciding { engine: &self.0, session: &request.session, transfer: None, offer: None, settled: false };
+        let config = &self.0.settings.config.guest;
+        if request.files.len() > config.max_files || request.files.iter().any(|file| file.size > config.max_file) {
+            return Err(Refusal::TooLarge);
+        }
+        let files: HashMap<_, _> =
+            request.files.iter().map(|file| (file.id.clone(), item(file, &config.types))).collect();
+        let title = if request.title.trim().is_empty() { "Files" } else { &request.title };
+        let view = offered(&request.files, &files, &visitor.address.to_string(), title);
+        let id = view.id.clone();
+        deciding.transfer = Some(id.clone());
+        let bytes = view.bytes.unwrap_or_default();
+        let (dir, conflict) = tokio::select! {
+            () = over.cancelled() => return Err(Refusal::NoSession),
+            place = self.0.decide(view) => place?,
+        };
+        self.0.receive_to(&id, dir, conflict, bytes).await?;
+        let accepted = request.files.iter().filter_map(|file| {
+            let item = files.get(&file.id).filter(|item| item.state == ItemState::Waiting)?;
+            Some(Transmission { id: file.id.clone(), transmission_id: item.transmission.clone() })
+        });
+        let accepted = Accepted { files: accepted.collect() };
+        deciding.offer = Some(Offer { transfer: id, files });
+        if deciding.settle() { Ok(accepted) } else { Err(Refusal::NoSession) }
+    }
+
+    /// A guest begins to upload a file of `length` bytes, where it says so.
+    pub fn upload(
+        &self,
+        version: Version,
+        visitor: Visitor,
+        request: &Upload,
+        length: Option<u64>,
+    ) -> Result<Arriving, Refusal> {
+        let slip =
+            self.0.with_window(|open| open.desk.begin_upload(version, visitor, request, length, Instant::now()))?;
+        let place = self.0.places().get(&slip.transfer).cloned();
+        let mut arriving =
+            Arriving { engine: self.0.clone(), slip, pieces: None, outcome: None, received: 0, arrived: false };
+        let Place { tree, conflict, tag } = place.ok_or(Refusal::NoTransmission)?;
+        let slip = &arriving.slip;
+        let tag = format!("{tag}-{}", uuid::Uuid::new_v4().simple());
+        let upload =
+            write::Upload { tree, name: slip.name.clone(), tag, size: slip.size, sha256: slip.sha256, conflict };
+        let (pieces, queue) = mpsc::channel(PIECES);
+        let runtime = tokio::runtime::Handle::current();
+        arriving.outcome = Some(Box::pin(self.0.tasks.blocking(move || write::run(&upload, queue, &runtime))));
+        arriving.pieces = Some(pieces);
+        Ok(arriving)
+    }
+
+    /// A guest says goodbye.
+    pub fn close_session(&self, version: Version, visitor: Visitor, session: &str) -> Result<(), Refusal> {
+        let ended = self.0.with_window(|open| {
+            let ended = open.desk.close(version, visitor, session, Instant::now())?;
+            open.changed.notify_waiters();
+            Ok(ended)
+        })?;
+        if let Some(session) = ended {
+            self.0.conclude(session, How::Left);
+        }
+        Ok(())
+    }
+}
+
+/// Where the files of an offer go.
+#[derive(Clone)]
+pub struct Place {
+    tree: Arc<Tree>,
+    conflict: Conflict,
+    /// How the tags of its parts begin.
+    tag: String,
+}
+
+/// The place of somebody who waits to be let in; given up when the connection goes.
+struct Kept<'a> {
+    engine: &'a Engine,
+    ticket: u64,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        let _ = self.engine.with_window(|open| {
+            open.desk.release(self.ticket);
+            Ok(())
+        });
+    }
+}
+
+/// An offer that is being decided on; nothing comes of it when the connection goes.
+struct Deciding<'a> {
+    engine: &'a Engine,
+    session: &'a str,
+    transfer: Option<String>,
+    offer: Option<Offer>,
+    settled: bool,
+}
+
+impl Deciding<'_> {
+    /// Hands the offer over to the session, if that is still there.
+    fn settle(mut self) -> bool {
+        let offer = self.offer.take();
+        let settled = self.engine.with_window(|open| Ok(open.desk.end_prepare(self.session, offer, Instant::now())));
+        self.settled = settled == Ok(true);
+        self.settled
+    }
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let _ = self.engine.with_window(|open| Ok(open.desk.end_prepare(self.session, None, Instant::now())));
+        let Some(transfer) = &self.transfer else { return };
+        self.engine.book.end(transfer, TransferState::Canceled, None);
+        self.engine.forget_place(transfer);
+    }
+}
+
+fn item(file: &OfferedFile, types: &[String]) -> Item {
+    let name = file_name(&file.label, file.media_type.as_deref());
+    let extension = name.as_str().rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
+    let taken = types.is_empty() || extension.is_some_and(|extension| types.contains(&extension));
+    Item {
+        transmission: uuid::Uuid::new_v4().to_string(),
+        name,
+        size: file.size,
+        sha256: file.sha256,
+        state: if taken { ItemState::Waiting } else { ItemState::Refused },
+    }
+}
+
+/// An offer, as the inbox shows it.
+fn offered(files: &[OfferedFile], items: &HashMap<String, Item>, address: &str, title: &str) -> Transfer {
+    let mut cut = title.len().min(limits::OFFER_TITLE);
+    while !title.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut view = book::begun(Direction::In, TransferState::Offered, address, &title[..cut]);
+    let mut bytes = 0_u64;
+    for item in files.iter().filter_map(|file| items.get(&file.id)) {
+        if item.state == ItemState::Refused {
+            book::add_problem(&mut view, item.name.as_str(), "type");
+            continue;
+        }
+        view.entries += 1;
+        bytes = bytes.saturating_add(item.size);
+        if view.preview.len() < SHOWN {
+            let path = item.name.to_string();
+            view.preview.push(OfferedEntry { path, kind: "file".to_owned(), size: Some(item.size) });
+        }
+    }
+    view.bytes = Some(bytes);
+    view.expires = Some(clock::rfc3339(clock::now_ms() + limits::GUEST_CONSENT_SECONDS as i64 * 1000));
+    view
+}
+
+impl Engine {
+    /// Adds an offer, and gets an answer to it: where its files go.
+    async fn decide(&self, view: Transfer) -> Result<(PathBuf, Conflict), Refusal> {
+        let id = view.id.clone();
+        let (accept, dir, conflict) = self.with_window(|open| Ok((open.accept, open.dir.clone(), open.conflict)))?;
+        if view.entries == 0 {
+            self.book.add(view);
+            let reason = ApiError::new(Code::Rejected, "nothing in it has a type that is taken here");
+            self.book.end(&id, TransferState::Rejected, Some(reason));
+            return Ok((dir, conflict));
+        }
+        if accept {
+            self.book.add(view);
+            return Ok((dir, conflict));
+        }
+        let (stop, answered) = self.book.add_offer(view);
+        let answer = tokio::select! {
+            () = stop.cancelled() => return Err(Refusal::Rejected),
+            answer = tokio::time::timeout(CONSENT, answered) => answer,
+        };
+        match answer {
+            Ok(Ok(Answer::Accept { dir: other, on_conflict })) => {
+                Ok((other.unwrap_or(dir), on_conflict.unwrap_or(conflict)))
+            }
+            Ok(_) => {
+                self.book.end(&id, TransferState::Rejected, None);
+                Err(Refusal::Rejected)
+            }
+            Err(_) => {
+                let reason = ApiError::new(Code::TimedOut, "nobody answered in time");
+                self.book.end(&id, TransferState::Rejected, Some(reason));
+                Err(Refusal::Rejected)
+            }
+        }
+    }
+
+    /// Makes sure that `bytes` can be received to `dir`, and notes where parts will lie, for the case of a kill.
+    async fn receive_to(&self, id: &str, dir: PathBuf, conflict: Conflict, bytes: u64) -> Result<(), Refusal> {
+        let opened = {
+            let dir = dir.clone();
+            self.tasks.blocking(move || Tree::open_with_room(&dir, bytes)).await
+        };
+        let tree = match opened {
+            Ok(tree) => Arc::new(tree),
+            Err(error) => {
+                let refusal = refusal(&error);
+                let code = if refusal == Refusal::NoSpace { Code::NoSpace } else { Code::FileDenied };
+                self.book.end(id, TransferState::Failed, Some(ApiError::new(code, error.to_string())));
+                return Err(refusal);
+            }
+        };
+        let tag = format!("guest-{:016x}", uuid::Uuid::new_v4().as_u64_pair().0);
+        let row = (dir.to_string_lossy().into_owned(), tag.clone());
+        let noted = self.store.write(move |tx| {
+            tx.execute("INSERT INTO guest_offer (dir, tag) VALUES (?1, ?2)", [&row.0, &row.1])?;
+            Ok(())
+        });
+        noted.await.map_err(broken)?;
+        self.book.change(id, |view| {
+            view.state = TransferState::Active;
+            view.dir = Some(dir.to_string_lossy().into_owned());
+            view.expires = None;
+        });
+        self.places().insert(id.to_owned(), Place { tree, conflict, tag });
+        Ok(())
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_place(&self, transfer: &str) {
+        let Some(place) = self.places().remove(transfer) else { return };
+        let store = self.store.clone();
+        self.tasks.spawn("guest offer", async move {
+            let forgotten = store.write(move |tx| {
+                tx.execute("DELETE FROM guest_offer WHERE tag = ?1", [&place.tag])?;
+                Ok(())
+            });
+            if let Err(error) = forgotten.await {
+                tracing::error!(%error, "cannot forget an offer");
+            }
+        });
+    }
+
+    /// A session is over: what did not arrive does not come any more.
+    pub(super) fn conclude(&self, session: Session, how: How) {
+        if let Some(offer) = session.offer {
+            self.conclude_offer(&offer, how);
+        }
+        let _ = self.with_window(|open| {
+            open.changed.notify_waiters();
+            Ok(())
+        });
+    }
+
+    fn conclude_offer(&self, offer: &Offer, how: How) {
+        let (arrived, complete) = (offer.arrived(), offer.missing().next().is_none());
+        self.book.change(&offer.transfer, |view| {
+            offer.missing().for_each(|name| book::add_problem(view, name.as_str(), "not_sent"));
+        });
+        match how {
+            How::Abandoned => self.book.end(&offer.transfer, TransferState::Canceled, None),
+            How::Left | How::Silent if arrived > 0 || complete => {
+                self.book.end(&offer.transfer, TransferState::Done, None);
+                if let Some(view) = self.book.view(&offer.transfer).filter(|view| view.state == TransferState::Done) {
+                    hook::run(&self.settings, &self.tasks, &view);
+                }
+            }
+            How::Left | How::Silent => {
+                let (code, message) = match how {
+                    How::Silent => (Code::TimedOut, "nothing was heard of the sender any more"),
+                    How::Left | How::Abandoned => (Code::Rejected, "the sender left without sending anything"),
+                };
+                self.book.end(&offer.transfer, TransferState::Failed, Some(ApiError::new(code, message)));
+            }
+        }
+        self.forget_place(&offer.transfer);
+    }
+
+    /// A wrong PIN at a door that stays, where nobody would notice a thousand of them.
+    async fn count_guess(&self) -> Result<(), Refusal> {
+        let now = clock::now_ms();
+        let counted = self.store.write(move |tx| {
+            tx.execute("INSERT INTO guest_guess (at_ms) VALUES (?1)", [now])?;
+            Ok(())
+        });
+        counted.await.map_err(broken)
+    }
+
+    /// Wrong PINs that a door that stays has left. One whose guesses cannot be counted lets nobody guess.
+    pub(super) async fn attempts_left(&self) -> u32 {
+        let now = clock::now_ms();
+        let counted = self.store.write(move |tx| {
+            tx.execute("DELETE FROM guest_guess WHERE at_ms NOT BETWEEN ?1 AND ?2", [now - REST_MS, now])?;
+            tx.query_row("SELECT count(*) FROM guest_guess", [], |row| row.get::<_, u32>(0))
+        });
+        match counted.await {
+            Ok(count) => limits::PIN_ATTEMPTS.saturating_sub(count),
+            Err(error) => {
+                tracing::error!(%error, "cannot count wrong PINs");
+                0
+            }
+        }
+    }
+
+    /// Removes the parts of uploads that a kill broke off.
+    pub(super) async fn sweep(&self) {
+        let left = self.store.write(|tx| {
+            let mut rows = tx.prepare("DELETE FROM guest_offer RETURNING dir, tag")?;
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<Vec<(String, String)>>>()
+        });
+        for (dir, tag) in left.await.unwrap_or_default() {
+            let swept = self.tasks.blocking(move || files::sweep_parts(Path::new(&dir), &tag)).await;
+            if let Err(error) = swept {
+                tracing::warn!(%error, "cannot remove what an upload left behind");
+            }
+        }
+    }
+}
+
+/// Ends a session that nothing is heard of.
+async fn end_when_silent(engine: Arc<Engine>, id: String) {
+    let stop = engine.tasks.stopping().clone();
+    loop {
+        let ended = engine.with_window(|open| Ok(open.desk.end_if_idle(&id, Instant::now())));
+        match ended {
+            Ok(Err(left)) => tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(left) => {}
+            },
+            Ok(Ok(Some(session))) => return engine.conclude(session, How::Silent),
+            Ok(Ok(None)) | Err(_) => return,
+        }
+    }
+}
+
+/// A file that is arriving. Dropped before [`Arriving::finish`], it leaves nothing behind, and may be uploaded again.
+pub struct Arriving {
+    engine: Arc<Engine>,
+    slip: Slip,
+    pieces: Option<mpsc::Sender<Piece>>,
+    outcome: Option<Outcome>,
+    received: u64,
+    arrived: bool,
+}
+
+type Outcome = Pin<Box<dyn Future<Output = Result<Placed, write::Error>> + Send>>;
+
+impl Arriving {
+    /// The next bytes.
+    pub async fn content(&mut self, content: Bytes) -> Result<(), Refusal> {
+        let length = content.len() as u64;
+        if self.received + length > self.slip.size {
+            return Err(Refusal::TooLarge);
+        }
+        self.hand_over(Piece::Content(content)).await?;
+        self.received += length;
+        self.engine.book.progress(&self.slip.transfer, |view| view.bytes_done += length);
+        Ok(())
+    }
+
+    /// That was all: checks, and gives the file its name.
+    pub async fn finish(mut self) -> Result<(), Refusal> {
+        if self.received < self.slip.size {
+            return Err(Refusal::Short);
+        }
+        self.hand_over(Piece::End).await?;
+        let placed = self.outcome().await?;
+        self.arrived = true;
+        self.engine.book.change(&self.slip.transfer, |view| {
+            view.entries_done += 1;
+            match &placed {
+                Placed::As(path) if view.placed.len() < SHOWN => view.placed.push(path.to_string()),
+                Placed::As(_) => {}
+                Placed::Kept => book::add_problem(view, self.slip.name.as_str(), "exists"),
+            }
+        });
+        let ended = self.engine.with_window(|open| Ok(open.desk.end_upload(&self.slip, true, Instant::now())));
+        if let Ok(Some(session)) = ended {
+            self.engine.conclude(session, How::Left);
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, piece: Piece) -> Result<(), Refusal> {
+        let pieces = self.pieces.as_ref().ok_or(Refusal::Broken)?;
+        let sent = tokio::select! {
+            () = self.slip.over.cancelled() => return Err(Refusal::NoSession),
+            sent = pieces.send(piece) => sent,
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            // The writer has given up; it says why.
+            Err(_) => self.outcome().await.map(|_| ()).and(Err(Refusal::Broken)),
+        }
+    }
+
+    async fn outcome(&mut self) -> Result<Placed, Refusal> {
+        let outcome = self.outcome.take().ok_or(Refusal::Broken)?.await;
+        outcome.map_err(|error| {
+            tracing::warn!(%error, "a guest's file was not received");
+            match &error {
+                write::Error::Files(error) => refusal(error),
+                write::Error::Integrity => Refusal::Integrity,
+                write::Error::Gone => Refusal::Broken,
+            }
+        })
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if self.arrived {
+            return;
+        }
+        let _ = self.engine.with_window(|open| Ok(open.desk.end_upload(&self.slip, false, Instant::now())));
+        let received = self.received;
+        self.engine.book.progress(&self.slip.transfer, |view| view.bytes_done -= received);
+    }
+}
+
+/// What a failure of the files is to a guest, who learns nothing of directories here.
+fn refusal(error: &files::Error) -> Refusal {
+    match error.reason() {
+        "no_space" | "quota" => Refusal::NoSpace,
+        _ => Refusal::Broken,
+    }
+}
+
+fn broken(error: store::Error) -> Refusal {
+    tracing::error!(%error, "the database failed");
+    Refusal::Broken
+}
