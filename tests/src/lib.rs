@@ -3,6 +3,8 @@
 //! ```text
 //! host      a device: its own home, its daemon, its kithctl; pairing two of them
 //! door      the control socket by hand, for what kithctl would never say
+//! https     HTTPS by hand, byte by byte
+//! guest     receive windows, and those who send to them as Tella's apps do
 //! lab       a LAN of network namespaces: cut, block, split, mute, slow down
 //! fault     a TCP relay that delays, throttles, stalls and cuts
 //! tree      directory trees: a sample with every kind of entry, and whether two are the same
@@ -19,7 +21,9 @@
 pub mod binaries;
 pub mod door;
 pub mod fault;
+pub mod guest;
 pub mod host;
+pub mod https;
 pub mod lab;
 pub mod process;
 pub mod random;

@@ -199,14 +199,19 @@ impl Engine {
 
     /// Ends a window that somebody opened.
     pub(super) fn close(&self, id: &str) -> Result<Window, ApiError> {
-        let window = self.window();
-        let open = window.as_ref().filter(|open| open.view.window == id).ok_or_else(not_found)?;
-        if open.standing {
-            return Err(ApiError::new(Code::WrongState, "this door stays open: the configuration says so")
-                .hint("set always_open = false in [guest]"));
-        }
-        open.over.cancel();
-        Ok(Window { state: WindowState::Closed, ..open.view.clone() })
+        let (view, over) = {
+            let window = self.window();
+            let open = window.as_ref().filter(|open| open.view.window == id).ok_or_else(not_found)?;
+            if open.standing {
+                return Err(ApiError::new(Code::WrongState, "this door stays open: the configuration says so")
+                    .hint("set always_open = false in [guest]"));
+            }
+            (open.view.clone(), open.over.clone())
+        };
+        // Here and now: whoever opens the next one must not find this one in use.
+        self.abandon(id);
+        over.cancel();
+        Ok(Window { state: WindowState::Closed, ..view })
     }
 
     /// Waits for a window that is as good as over. One that is in use stays.
@@ -333,10 +338,10 @@ impl Engine {
 
     fn told_closed(&self, id: &str) {
         let view = self.of_window(id, |open| {
-            open.view.state = WindowState::Closed;
-            open.view.clone()
+            let told = std::mem::replace(&mut open.view.state, WindowState::Closed) == WindowState::Closed;
+            (!told).then(|| open.view.clone())
         });
-        if let Some(view) = view {
+        if let Some(view) = view.flatten() {
             self.events.publish(&Fact::WindowUpdated(view));
         }
     }

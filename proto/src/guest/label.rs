@@ -54,13 +54,13 @@ pub fn file_name(label: &str, media_type: Option<&str>) -> WirePath {
         _ => (clean, media_type.and_then(extension_of)),
     };
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
-    let stem = cut(stem, PATH_COMPONENT.saturating_sub(suffix.len()))
-        .trim_end_matches(|c: char| c.is_whitespace() || c == '.');
-    let whole = WirePath::parse(&format!("{stem}{suffix}"));
+    let fit = |mark: &str| {
+        let stem = cut(stem, PATH_COMPONENT.saturating_sub(mark.len() + suffix.len()));
+        let stem = stem.trim_end_matches(|c: char| c.is_whitespace() || c == '.');
+        WirePath::parse(&format!("{mark}{stem}{suffix}"))
+    };
     // What is still refused is reserved on some system, as "con.txt" is; with a mark in front it is not.
-    let marked =
-        || WirePath::parse(&format!("_{}{suffix}", cut(stem, PATH_COMPONENT.saturating_sub(suffix.len() + 1))));
-    whole.or_else(|_| marked()).unwrap_or_else(|_| WirePath::nameless())
+    fit("").or_else(|_| fit("_")).unwrap_or_else(|_| WirePath::nameless())
 }
 
 /// Characters that a system reserves become a dash.
@@ -92,6 +92,7 @@ mod tests {
     #[test]
     fn a1_names_are_labels_and_nothing_more() {
         let long = "é".repeat(200);
+        let cut_at_blank = format!("com1.x{}y", " ".repeat(300));
         let kept_long = format!("{}.jpg", "é".repeat(125));
         for (label, media_type, name) in [
             ("photo.jpg", Some("image/png"), "photo.jpg"),
@@ -116,6 +117,7 @@ mod tests {
             ("12:30 report v1.2 final", Some("application/pdf"), "12-30 report v1.2 final.pdf"),
             ("archive.tar.gz", None, "archive.tar.gz"),
             (&long, Some("image/jpeg"), &kept_long),
+            (&cut_at_blank, Some("text/plain"), "_com1.x.txt"),
             (".kith-0123456789abcdef.part", None, "kith-0123456789abcdef.part"),
         ] {
             assert_eq!(file_name(label, media_type).as_str(), name, "{label:?}");

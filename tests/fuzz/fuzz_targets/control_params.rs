@@ -13,6 +13,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     each! {
         Hello Status Identity Config Doctor Shutdown Subscribe PeersList TrustList TrustShow TrustRename TrustPolicy
         TrustRevoke PairingOpen PairingJoin PairingCancel TransferSend TransferFeed TransferList TransferShow
-        TransferCancel TransferRetry InboxList InboxAccept InboxReject
+        TransferCancel TransferRetry InboxList InboxAccept InboxReject GuestOpen GuestShow GuestClose GuestAnswer
+        GuestSend
     }
 });
