@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use kith_proto::limits::FEED_CHUNK;
@@ -367,7 +368,8 @@ fn ctrl_c_calls_the_transfer_off() {
     first_line(&mut child);
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    told.try_recv().unwrap();
+    // It may have been said a moment before it is heard.
+    told.recv_timeout(Duration::from_secs(60)).unwrap();
 }
 
 #[test]
