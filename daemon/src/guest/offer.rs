@@ -193,7 +193,7 @@ mod tests {
         let make = |path: &str, content: &str| {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            crate::files::write_atomic(&path, content.as_bytes(), 0o644).unwrap();
+            files::write_atomic(&path, content.as_bytes(), 0o644).unwrap();
         };
         make("a/x.txt", "one");
         make("a/deep/x.txt", "two");
@@ -223,14 +223,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         for name in ["gone", "shrunk", "there"] {
-            crate::files::write_atomic(&root.join(name), b"content", 0o644).unwrap();
+            files::write_atomic(&root.join(name), b"content", 0o644).unwrap();
         }
         let reader = Reader::own();
         let gone = CancellationToken::new();
         let paths: Vec<_> = ["gone", "shrunk", "there"].iter().map(|name| root.join(name)).collect();
         let found = walk(&reader, &paths, &gone).unwrap();
         std::fs::remove_file(root.join("gone")).unwrap();
-        crate::files::write_atomic(&root.join("shrunk"), b"", 0o644).unwrap();
+        files::write_atomic(&root.join("shrunk"), b"", 0o644).unwrap();
         let (offered, left) = hash(&reader, found, &gone);
         assert_eq!(problems(&left), [("gone", "not_found"), ("shrunk", "empty")]);
         assert_eq!((offered.len(), offered[0].path.as_str()), (1, "there"));

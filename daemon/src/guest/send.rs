@@ -193,7 +193,7 @@ impl Sending {
             self.engine.book.change(&self.id, |view| view.state = TransferState::Offered);
             Ok((self.arrive(way).await?, offered))
         };
-        let (mut session, offered) = self.unless_over(start).await?;
+        let (mut session, offered) = self.unless_over(Box::pin(start)).await?;
         tracing::info!(id = self.id, version = session.version().number(), "sending to a guest");
         let outcome = self.unless_over(self.deliver(&mut session, &offered)).await;
         if !self.engine.tasks.stopping().is_cancelled() {
@@ -405,3 +405,7 @@ fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     &text[..end]
 }
+
+#[cfg(test)]
+#[path = "send_tests.rs"]
+mod tests;
