@@ -1,6 +1,7 @@
 use kith_proto::control::types::Relation;
 use tokio::net::TcpListener;
 
+use super::race::STAGGER;
 use super::*;
 use crate::discovery::tests::{PATIENCE as LONG, settings};
 use crate::event::{Events, Read};
