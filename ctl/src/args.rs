@@ -11,7 +11,7 @@ use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
 use crate::transport::{Endpoint, Origin};
-use crate::values::{pin, size, word};
+use crate::values::{certificate_hash, pin, size, window_time, word};
 
 /// Where the system service listens.
 const SYSTEM_SOCKET: &str = "/run/kith/control.sock";
@@ -24,7 +24,8 @@ const CONFLICTS: [&str; 4] = ["rename", "skip", "overwrite", "newer"];
     version,
     after_help = "Examples:\n  kithctl pair                      on one device: shows a PIN and a QR code\n  \
         kithctl pair nas                  on the other: asks for that PIN\n  \
-        kithctl send photo.jpg --to nas\n\n\
+        kithctl send photo.jpg --to nas\n  \
+        kithctl receive                   from apps and devices that are not paired, too\n\n\
         Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not reachable, 4 denied, 5 not found, 6 wrong state,\n\
         7 not possible now, 130 interrupted"
 )]
@@ -104,10 +105,16 @@ pub enum Command {
     /// The devices that this one trusts
     #[command(subcommand, after_help = "Example: kithctl trust policy nas --offers auto --dir ~/From-nas")]
     Trust(Trust),
-    /// Send files, directories, standard input or a text to a paired device
+    /// Send files, directories, standard input or a text to a paired device, or files to another
+    ///
+    /// A device that is not paired runs a Tella app or `kithctl receive`. It shows a PIN and a certificate hash, or a QR
+    /// code that holds both. Without --pin and --hash they are asked for and compared on the terminal. It gets files
+    /// only: directories are taken apart.
     #[command(after_help = "Examples:\n  kithctl send photo.jpg Documents --to nas\n  \
         tar c . | kithctl send - --name backup.tar --to nas\n  \
-        kithctl send --text 'the door code is 4711' --to phone")]
+        kithctl send --text 'the door code is 4711' --to phone\n  \
+        kithctl send photo.jpg --to 192.168.1.7      not paired: asks for the PIN shown there\n  \
+        kithctl send photo.jpg --qr - < qr.json")]
     Send(Send),
     /// Offers that wait for an answer
     #[command(after_help = "Example: kithctl inbox accept 0192 --to ~/Pictures")]
@@ -126,8 +133,13 @@ pub enum Command {
         #[command(flatten)]
         list: TransferList,
     },
-    /// Wait for offers of paired devices, and answer them
-    #[command(after_help = "Example: kithctl receive --to ~/Pictures --once --yes")]
+    /// Let apps and devices in that are not paired, wait for offers, and answer them
+    ///
+    /// Shows a PIN, a certificate hash and a QR code for Tella apps and for `kithctl send`, and waits for offers of
+    /// paired devices too. The door closes with this command, or after its time.
+    #[command(after_help = "Examples:\n  kithctl receive                     ask about each\n  \
+        kithctl receive --to ~/Pictures --once --yes\n  \
+        kithctl receive --paired            offers of paired devices only")]
     Receive(Receive),
 }
 
@@ -253,9 +265,18 @@ pub struct Send {
     /// Files and directories; `-` for standard input
     #[arg(value_name = "PATH", required_unless_present = "text", conflicts_with = "text")]
     pub paths: Vec<PathBuf>,
-    /// The device: its name, id, or the beginning of the id
-    #[arg(long, value_name = "PEER")]
-    pub to: String,
+    /// The device: its name, id, or the beginning of the id; HOST or HOST:PORT of one that is not paired
+    #[arg(long, value_name = "PEER|HOST[:PORT]", required_unless_present = "qr")]
+    pub to: Option<String>,
+    /// The device is not paired and shows these six digits. Whoever looks at this machine's processes sees them too; without --pin they are asked for
+    #[arg(long, conflicts_with = "text", value_parser = pin)]
+    pub pin: Option<String>,
+    /// The device is not paired and shows this certificate hash; without --hash you are asked to compare
+    #[arg(long, value_name = "HEX", conflicts_with = "text", value_parser = certificate_hash)]
+    pub hash: Option<String>,
+    /// The device is not paired and shows a QR code with this text; instead of --to, --pin and --hash. It holds the PIN, and whoever looks at this machine's processes sees it; `-` reads it from standard input
+    #[arg(long, value_name = "PAYLOAD", conflicts_with_all = ["to", "pin", "hash", "text"])]
+    pub qr: Option<String>,
     /// What the file made from standard input is called
     #[arg(long, value_name = "FILE", default_value = "stdin")]
     pub name: String,
@@ -340,9 +361,15 @@ pub struct Receive {
     /// End after one transfer; the exit code says how it went
     #[arg(long)]
     pub once: bool,
-    /// Accept every offer
+    /// Let everybody in who knows the PIN, and accept every offer
     #[arg(long, short)]
     pub yes: bool,
+    /// How long the door stays open, as 30s, 10m or 2h; 10 minutes if absent
+    #[arg(long = "for", value_name = "TIME", value_parser = window_time)]
+    pub seconds: Option<u64>,
+    /// Open no door: wait for offers of paired devices only
+    #[arg(long, conflicts_with = "seconds")]
+    pub paired: bool,
 }
 
 impl Global {
@@ -434,6 +461,16 @@ mod tests {
             "send --to nas",
             "send a --to nas --text b",
             "send a",
+            "send a --to nas --pin 12345",
+            "send a --to nas --hash 0123",
+            "send a --pin 123456",
+            "send --text b --to nas --pin 123456",
+            "send --text b --qr {}",
+            "send a --qr {} --to nas",
+            "send a --qr {} --pin 123456",
+            "receive --for 0",
+            "receive --for 2d",
+            "receive --for 10m --paired",
             "pair --pin 123456",
             "pair nas --pin 12345",
             "pair --own --guest",

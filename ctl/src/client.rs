@@ -95,10 +95,15 @@ impl Client {
         self.call::<Subscribe>(&SubscribeParams { kinds, since: None })
     }
 
+    /// What the daemon said before its answer to the last call.
+    pub fn heard(&mut self) -> Option<Incoming> {
+        self.unread.pop_front()
+    }
+
     /// What the daemon says next, however long it takes.
     pub fn next(&mut self) -> Result<Incoming> {
         loop {
-            if let Some(incoming) = self.unread.pop_front() {
+            if let Some(incoming) = self.heard() {
                 return Ok(incoming);
             }
             if let Some(incoming) = self.receive(None)? {

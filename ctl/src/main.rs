@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args       the command line, and where the daemon's socket is
-//! values     single values on the command line: sizes, PINs, words, paths
+//! values     single values on the command line: sizes, times, PINs, hashes, words, paths
 //! commands/  one file a subject; each command is a function from its arguments to a result
 //! client     JSON-RPC over the local door; nothing else knows how a request looks
 //! transport  the stream beneath it (a Unix socket; a named pipe joins here)

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 use kith_proto::text::{is_hostile, printable};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use rustix::termios::{QueueSelector, tcflush};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -94,6 +95,8 @@ impl Output {
 
     /// Asks, and returns the line that was typed.
     pub fn ask(self, question: &str) -> Result<String> {
+        // What was typed before the question was shown was not meant for it. Where there is no terminal, nothing was.
+        let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         let mut stderr = io::stderr();
         let _ = write!(stderr, "{} ", printable(question)).and_then(|()| stderr.flush());
         let mut answer = String::new();

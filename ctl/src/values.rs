@@ -1,8 +1,9 @@
-//! Single values on the command line: sizes, PINs, words, paths; and how a value is written back.
+//! Single values on the command line: sizes, times, PINs, hashes, words, paths; and how a value is written back.
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use kith_proto::limits::WINDOW_SECONDS_MAX;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,6 +29,22 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// How long a receive window stays open, in seconds: `30s`, `10m`, `2h`, or a plain number of seconds.
+pub fn window_time(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => 0,
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds
+        .filter(|seconds| (1..=WINDOW_SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| format!("a time is 30s, 10m or 2h, and at most {}h", WINDOW_SECONDS_MAX / 3_600))
+}
+
 /// A PIN as people type it: six digits, in groups or not.
 pub fn pin(text: &str) -> Result<String, String> {
     let pin: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
@@ -35,6 +52,16 @@ pub fn pin(text: &str) -> Result<String, String> {
         Ok(pin)
     } else {
         Err("a PIN is six digits".to_owned())
+    }
+}
+
+/// A certificate hash as it is shown or copied: 64 hex digits, in groups or not.
+pub fn certificate_hash(text: &str) -> Result<String, String> {
+    let hash: String = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(hash.to_ascii_lowercase())
+    } else {
+        Err("a certificate hash is 64 hex digits".to_owned())
     }
 }
 
@@ -100,6 +127,39 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(pin(text).ok().as_deref(), read, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn window_times() {
+        for (text, seconds) in [
+            ("90", Some(90)),
+            ("30s", Some(30)),
+            ("10m", Some(600)),
+            ("24h", Some(WINDOW_SECONDS_MAX)),
+            ("25h", None),
+            ("0s", None),
+            ("18446744073709551615h", None),
+            ("1d", None),
+            ("1.5h", None),
+            ("-1s", None),
+            ("m", None),
+            ("", None),
+        ] {
+            assert_eq!(window_time(text).ok(), seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn certificate_hashes() {
+        let plain = "0123456789abcdef".repeat(4);
+        let groups = "0123 4567 89AB CDEF\n".repeat(4);
+        let colons = "01:23:45:67:89:ab:cd:ef:".repeat(4);
+        for text in [&plain, &groups, &colons] {
+            assert_eq!(certificate_hash(text).as_ref(), Ok(&plain), "{text:?}");
+        }
+        for text in ["", &plain[1..], &format!("{plain}0"), &format!("{}g", &plain[1..])] {
+            assert!(certificate_hash(text).is_err(), "{text:?}");
         }
     }
 

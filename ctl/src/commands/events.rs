@@ -2,7 +2,7 @@
 
 use kith_proto::control::event::Event;
 use kith_proto::control::method::{Method, Subscribe, SubscribeParams, SubscribeResult};
-use kith_proto::control::types::{Pairing, Peer, Transfer};
+use kith_proto::control::types::{Pairing, Peer, Question, Transfer, Window};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -50,6 +50,11 @@ fn describe(event: &Event) -> String {
         view::peer_line(&peer)
     } else if let Ok(pairing) = Pairing::deserialize(data) {
         format!("{} {}", pairing.pairing, view::word(&pairing.state))
+    } else if let Ok(question) = Question::deserialize(data) {
+        let Question { question, kind, state, address, .. } = question;
+        format!("{question} {} {} {address}", view::word(&kind), view::word(&state))
+    } else if let Ok(window) = Window::deserialize(data) {
+        format!("{} {}, wrong PINs left: {}", window.window, view::word(&window.state), window.attempts_left)
     } else {
         data.to_string()
     };

@@ -8,6 +8,7 @@
 //! trust      trust
 //! send       send, and the feeding of standard input
 //! receive    receive
+//! guest      receive windows, and questions about devices that are not paired
 //! transfers  inbox, transfers
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
@@ -15,6 +16,7 @@
 
 mod device;
 mod events;
+mod guest;
 mod pair;
 mod peers;
 mod receive;
@@ -36,7 +38,7 @@ use crate::error::{Error, FAILED, Result};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::transport::Endpoint;
-use crate::values::absolute;
+use crate::values::{absolute, pin};
 
 /// What every command works with.
 pub struct Context {
@@ -78,6 +80,18 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
 impl Context {
     fn connect(&self) -> Result<Client> {
         Client::connect(&self.endpoint, self.timeout)
+    }
+
+    fn ask_pin(&self, target: &str) -> Result<String> {
+        if !self.out.may_ask() {
+            return Err(Error::usage("there is no terminal to ask for the PIN").hint("give it with --pin"));
+        }
+        loop {
+            match pin(&self.out.ask(&format!("The six digits that {target} shows:"))?) {
+                Ok(pin) => return Ok(pin),
+                Err(why) => self.out.note(&why),
+            }
+        }
     }
 
     /// Calls a method and shows its result: as it came under `--json`, else as `human` tells it.

@@ -1,7 +1,5 @@
 //! Pairing: the side that shows a PIN, and the side that types it.
 
-use std::net::{IpAddr, SocketAddr};
-
 use kith_proto::control::method::{
     Empty, Identity, PairingJoin, PairingJoinParams, PairingOpen, PairingOpenParams, PairingOpenResult, PeerParams,
     TrustRevoke,
@@ -14,7 +12,7 @@ use crate::args::Pair;
 use crate::client::{Client, Incoming};
 use crate::error::{Error, FAILED, Result};
 use crate::output::on_terminal;
-use crate::values::{pin, shell_word};
+use crate::values::shell_word;
 
 const KINDS: [&str; 1] = ["pairing:updated"];
 
@@ -71,7 +69,7 @@ fn join(
         params.guest = self::guest(ctx, guest, own)?;
         params.pin = Some(match typed {
             Some(pin) => pin,
-            None => ask_pin(ctx, &target)?,
+            None => ctx.ask_pin(&target)?,
         });
         params.target = Some(target);
     }
@@ -85,18 +83,6 @@ fn guest(ctx: &Context, guest: bool, own: bool) -> Result<bool> {
         return Ok(guest);
     }
     Ok(!ctx.out.confirm("Is the other device yours?", true)?)
-}
-
-fn ask_pin(ctx: &Context, target: &str) -> Result<String> {
-    if !ctx.out.may_ask() {
-        return Err(Error::usage("there is no terminal to ask for the PIN").hint("give it with --pin"));
-    }
-    loop {
-        match pin(&ctx.out.ask(&format!("The six digits that {target} shows:"))?) {
-            Ok(pin) => return Ok(pin),
-            Err(why) => ctx.out.note(&why),
-        }
-    }
 }
 
 /// Follows a pairing to its end; `now` is its state as far as it is known.
@@ -171,26 +157,18 @@ fn failed(pairing: Pairing) -> Error {
 
 /// What the person at the other device has to do.
 fn instructions(open: &PairingOpenResult, name: &str) -> Vec<String> {
-    let digits = open.pin.as_str();
-    let (head, tail) = digits.split_at_checked(3).unwrap_or((digits, ""));
     let mut lines = vec![
         String::new(),
-        format!("    {head} {tail}"),
+        format!("    {}", view::pin(&open.pin)),
         String::new(),
         format!("valid for {} seconds; type it on the other device:", kith_proto::limits::PIN_SECONDS),
         format!("    kithctl pair {}", shell_word(name)),
     ];
-    lines.extend(open.addresses.iter().map(|address| format!("    kithctl pair {}", with_port(address, open.port))));
+    lines.extend(
+        open.addresses.iter().map(|address| format!("    kithctl pair {}", view::with_port(address, open.port))),
+    );
     lines.extend(["or there, without typing digits:".to_owned(), format!("    kithctl pair '{}'", open.qr)]);
     lines
-}
-
-fn with_port(address: &str, port: u16) -> String {
-    match address.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, port).to_string(),
-        Err(_) if address.contains(':') => format!("[{address}]:{port}"),
-        Err(_) => format!("{address}:{port}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,61 +1,139 @@
 //! `send`, and the feeding of standard input.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use kith_proto::control::Code;
 use kith_proto::control::method::{
-    FeedParams, Method, SendParams, TransferCancel, TransferFeed, TransferParams, TransferSend, TransferShow,
+    FeedParams, GuestSend, GuestSendParams, Method, SendParams, TransferCancel, TransferFeed, TransferParams,
+    TransferSend, TransferShow,
 };
-use kith_proto::control::types::{Transfer, TransferState};
+use kith_proto::control::types::{Question, QuestionKind, QuestionState, Transfer, TransferState};
 use kith_proto::limits;
 use serde::Deserialize as _;
 
-use super::{Context, path_text, standard_input, view};
+use super::{Context, guest, path_text, standard_input, view};
 use crate::args::Send;
 use crate::client::{Client, Incoming, Sender};
 use crate::error::{Error, FAILED, Result};
 use crate::progress::Progress;
 
-const KINDS: [&str; 1] = ["transfer:updated"];
+const KINDS: [&str; 2] = ["transfer:updated", "question:updated"];
+/// Standard input, where a file is named.
+const STDIN: &str = "-";
 /// Pieces of standard input that are on their way to the daemon at once: requests may overtake each other, so that two
 /// would arrive in any order, or the last one before the one in front of it.
 const IN_FLIGHT: usize = 1;
 /// How long an interrupted command waits for the daemon to call the transfer off.
 const CANCEL: Duration = Duration::from_secs(2);
 
+/// To whom, and what.
+enum Order {
+    Peer(SendParams),
+    Guest(GuestSendParams),
+}
+
 /// `send`
 pub fn run(ctx: &Context, args: Send) -> Result<()> {
     let no_wait = args.no_wait;
-    let params = params(args)?;
+    let order = if args.pin.is_some() || args.hash.is_some() || args.qr.is_some() {
+        Order::Guest(complete(ctx, guest_params(args)?, no_wait)?)
+    } else {
+        Order::Peer(params(args)?)
+    };
+    let stream = matches!(&order, Order::Peer(params) if params.stream.is_some());
     let mut client = ctx.connect()?;
     // Before the transfer begins, so that no step of it is missed.
     client.subscribe(&KINDS)?;
-    let transfer = client.call::<TransferSend>(&params)?;
-    if no_wait && params.stream.is_none() {
+    let transfer = match order {
+        Order::Peer(params) => to_peer(ctx, &mut client, params, no_wait)?,
+        Order::Guest(params) => to_guest(ctx, &mut client, &params)?,
+    };
+    if no_wait && !stream {
         return started(ctx, &transfer);
     }
     cancel_on_interrupt(ctx, &transfer.id);
-    let feed = params.stream.is_some().then(|| Feed::start(client.sender(), &transfer.id, io::stdin()));
+    let feed = stream.then(|| Feed::start(client.sender(), &transfer.id, io::stdin()));
     follow(ctx, &mut client, transfer, feed, no_wait)
 }
 
-/// What is to be sent. Whether it can be read is for the daemon to say.
+/// Sends to a paired device; to a guest, if nobody paired is called so and it looks like an address.
+fn to_peer(ctx: &Context, client: &mut Client, params: SendParams, no_wait: bool) -> Result<Transfer> {
+    let error = match client.call::<TransferSend>(&params) {
+        Err(error) if may_be_guest(&error, &params) => error,
+        sent => return sent,
+    };
+    if !ctx.out.may_ask() {
+        let next = "a device that is not paired shows a PIN and a certificate hash: give them with --pin and --hash";
+        return Err(error.hint(next));
+    }
+    let SendParams { peer, paths, title, .. } = params;
+    let params = GuestSendParams { target: Some(peer), paths, title, ..GuestSendParams::default() };
+    to_guest(ctx, client, &complete(ctx, params, no_wait)?)
+}
+
+fn to_guest(ctx: &Context, client: &mut Client, params: &GuestSendParams) -> Result<Transfer> {
+    if params.paths.iter().any(|path| Path::new(path).is_dir()) {
+        ctx.out.note("a device that is not paired gets the files without their directories");
+    }
+    client.call::<GuestSend>(params)
+}
+
+/// What is to be sent to a paired device. Whether it can be read is for the daemon to say.
 fn params(args: Send) -> Result<SendParams> {
-    let mut params = SendParams { peer: args.to, title: args.title, ..SendParams::default() };
-    let stdin = Path::new("-");
+    let mut params = SendParams { peer: args.to.unwrap_or_default(), title: args.title, ..SendParams::default() };
     match (args.text, args.paths.as_slice()) {
-        (Some(text), _) if text == "-" => params.text = Some(standard_input()?),
+        (Some(text), _) if text == STDIN => params.text = Some(standard_input()?),
         (Some(text), _) => params.text = Some(text),
-        (None, [path]) if path == stdin => params.stream = Some(args.name),
-        (None, paths) if paths.iter().any(|path| path == stdin) => {
+        (None, [path]) if path == Path::new(STDIN) => params.stream = Some(args.name),
+        (None, paths) if has_stdin(paths) => {
             return Err(Error::usage("standard input cannot be sent together with files").hint("send it on its own"));
         }
         (None, paths) => params.paths = paths.iter().map(|path| path_text(path)).collect::<Result<_>>()?,
+    }
+    Ok(params)
+}
+
+/// What is to be sent to a device that is not paired.
+fn guest_params(args: Send) -> Result<GuestSendParams> {
+    if has_stdin(&args.paths) {
+        return Err(Error::usage("a device that is not paired takes files only, no standard input")
+            .hint("write it to a file first"));
+    }
+    let qr = match args.qr {
+        Some(qr) if qr == STDIN => Some(standard_input()?.trim().to_owned()),
+        qr => qr,
+    };
+    let paths = args.paths.iter().map(|path| path_text(path)).collect::<Result<_>>()?;
+    Ok(GuestSendParams { target: args.to, pin: args.pin, certificate_hash: args.hash, qr, paths, title: args.title })
+}
+
+fn has_stdin(paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| path == Path::new(STDIN))
+}
+
+/// Whether nobody paired is meant, but an address: then it may be a guest's.
+fn may_be_guest(error: &Error, params: &SendParams) -> bool {
+    let unknown = [Code::PeerNotFound, Code::NotPaired].map(Code::as_str);
+    let Error::Told { code, .. } = error else { return false };
+    unknown.contains(&code.as_str()) && params.peer.contains(['.', ':']) && !params.paths.is_empty()
+}
+
+/// Asks for the PIN if nobody gave it; the hash is asked about once it is known.
+fn complete(ctx: &Context, mut params: GuestSendParams, no_wait: bool) -> Result<GuestSendParams> {
+    if let Some(target) = &params.target {
+        if params.certificate_hash.is_none() && (no_wait || !ctx.out.may_ask()) {
+            return Err(Error::usage("nobody would be there to compare the certificate hash")
+                .hint("give the one that is shown there with --hash, or the text of the QR code with --qr"));
+        }
+        if params.pin.is_none() {
+            params.pin = Some(ctx.ask_pin(target)?);
+        }
     }
     Ok(params)
 }
@@ -80,12 +158,19 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
         }
         now = loop {
             match client.next()? {
-                Incoming::Fact(event, _) => match Transfer::deserialize(&event.data) {
-                    Ok(transfer) if transfer.id == now.id => break transfer,
-                    _ => {}
-                },
+                Incoming::Fact(event, _) => {
+                    if let Ok(question) = Question::deserialize(&event.data) {
+                        confirm(ctx, client, &progress, &now, &question)?;
+                    }
+                    match Transfer::deserialize(&event.data) {
+                        Ok(transfer) if transfer.id == now.id => break transfer,
+                        _ => {}
+                    }
+                }
                 Incoming::Lagged(_) => {
-                    client.subscribe(&KINDS)?;
+                    for question in client.subscribe(&KINDS)?.snapshot.questions {
+                        confirm(ctx, client, &progress, &now, &question)?;
+                    }
                     break client.call::<TransferShow>(&show)?;
                 }
                 Incoming::Answer(_, Ok(_)) => {
@@ -105,6 +190,17 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
             }
         };
     }
+}
+
+/// Asks whether the receiver is the right one, if that is the question and it is about this transfer.
+fn confirm(ctx: &Context, client: &mut Client, progress: &Progress, now: &Transfer, question: &Question) -> Result<()> {
+    let Question { kind: QuestionKind::Confirm, state: QuestionState::Open, transfer, .. } = question else {
+        return Ok(());
+    };
+    if transfer.as_ref() == Some(&now.id) && ctx.out.may_ask() {
+        guest::ask(ctx, client, progress, question)?;
+    }
+    Ok(())
 }
 
 fn started(ctx: &Context, transfer: &Transfer) -> Result<()> {

@@ -1,5 +1,6 @@
-//! How peers and transfers look to people.
+//! How peers, transfers and what people compare look to people.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use indicatif::HumanBytes;
@@ -33,6 +34,28 @@ pub fn party_name(party: &Party) -> String {
     match party.id {
         Some(id) => format!("{} ({id})", party.name),
         None => format!("{} (not paired)", party.name),
+    }
+}
+
+/// Six digits in two groups.
+pub fn pin(digits: &str) -> String {
+    let (head, tail) = digits.split_at_checked(3).unwrap_or((digits, ""));
+    format!("{head} {tail}")
+}
+
+/// A certificate hash for comparing by eye: groups of four, four groups a line.
+pub fn hash(digits: &str) -> Vec<String> {
+    let digits: Vec<char> = digits.chars().collect();
+    let line = |line: &[char]| line.chunks(4).map(String::from_iter).collect::<Vec<_>>().join(" ");
+    digits.chunks(16).map(|chunk| format!("    {}", line(chunk))).collect()
+}
+
+/// An address as it is typed where a device is named.
+pub fn with_port(address: &str, port: u16) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) if address.contains(':') => format!("[{address}]:{port}"),
+        Err(_) => format!("{address}:{port}"),
     }
 }
 
@@ -208,6 +231,9 @@ pub fn outcome(out: Output, transfer: &Transfer) -> Result<()> {
         }
         (TransferState::Canceled, _) => untold("canceled", "the transfer was canceled".to_owned()),
         (_, Some(failure)) => Err(failure.clone().into()),
+        (TransferState::Rejected, None) if transfer.direction == Direction::In => {
+            untold("rejected", "the offer was rejected".to_owned())
+        }
         (TransferState::Rejected, None) => untold("rejected", format!("{} rejected the offer", transfer.peer.name)),
         (_, None) => untold("failed", "the transfer failed".to_owned()),
     }
@@ -262,6 +288,14 @@ pub mod tests {
             assert_eq!(summary(&sample(&changes), moved, Duration::from_secs(2)), line);
         }
         assert!(!summary(&sample(&json!({})), 1, Duration::ZERO).contains("/s"));
+    }
+
+    #[test]
+    fn what_is_compared_by_eye_is_in_groups() {
+        assert_eq!(pin("123456"), "123 456");
+        let lines = ["    0123 4567 89ab cdef"; 4];
+        assert_eq!(hash(&"0123456789abcdef".repeat(4)), lines);
+        assert_eq!(hash("é"), ["    é"], "whatever the daemon says");
     }
 
     #[test]

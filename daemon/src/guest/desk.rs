@@ -29,15 +29,14 @@ pub struct Desk {
     /// Nobody new is let in.
     shut: bool,
     slot: Slot,
-    tickets: u64,
     /// Oldest first.
     ended: VecDeque<Ended>,
 }
 
 enum Slot {
     Free,
-    /// Somebody is asked whether this one may come in.
-    Pending(u64),
+    /// Somebody is asked whether the one may come in whose session this will be.
+    Pending(String),
     Taken(Box<Session>),
 }
 
@@ -125,7 +124,7 @@ struct Ended {
 impl Desk {
     /// A desk that lets in whoever knows `pin`.
     pub fn new(pin: Pin, attempts_left: u32) -> Self {
-        Self { pin, attempts_left, shut: false, slot: Slot::Free, tickets: 0, ended: VecDeque::new() }
+        Self { pin, attempts_left, shut: false, slot: Slot::Free, ended: VecDeque::new() }
     }
 
     /// The PIN, to show it.
@@ -161,6 +160,11 @@ impl Desk {
         matches!(self.slot, Slot::Taken(_))
     }
 
+    /// Whether this visitor may have something to offer.
+    pub fn serves(&self, version: Version, visitor: Visitor) -> bool {
+        matches!(&self.slot, Slot::Taken(session) if check(session.version, session.visitor, version, visitor).is_ok())
+    }
+
     /// Whether somebody who was served lately may still want to say goodbye.
     pub fn expects_goodbye(&self, now: Instant, patience: Duration) -> bool {
         let late = |ended: &&Ended| !ended.closed && now.saturating_duration_since(ended.at) < patience;
@@ -182,38 +186,30 @@ impl Desk {
         Err(Refusal::WrongPin)
     }
 
-    /// Keeps the one place for somebody who typed the PIN. The ticket is for [`Desk::admit`] or [`Desk::release`].
-    pub fn reserve(&mut self) -> Result<u64, Refusal> {
+    /// Keeps the one place for somebody who typed the PIN, under a session id that nobody can guess. What follows is
+    /// [`Desk::admit`] or [`Desk::release`].
+    pub fn reserve(&mut self, id: &str) -> Result<(), Refusal> {
         if !matches!(self.slot, Slot::Free) {
             return Err(Refusal::Busy);
         }
-        self.tickets += 1;
-        self.slot = Slot::Pending(self.tickets);
-        Ok(self.tickets)
+        self.slot = Slot::Pending(id.to_owned());
+        Ok(())
     }
 
     /// Gives a place up that was kept.
-    pub fn release(&mut self, ticket: u64) {
-        if matches!(self.slot, Slot::Pending(pending) if pending == ticket) {
+    pub fn release(&mut self, id: &str) {
+        if matches!(&self.slot, Slot::Pending(pending) if pending == id) {
             self.slot = Slot::Free;
         }
     }
 
-    /// Lets somebody in whose place was kept, under a session id that nobody can guess.
-    pub fn admit(
-        &mut self,
-        ticket: u64,
-        id: String,
-        version: Version,
-        visitor: Visitor,
-        now: Instant,
-    ) -> Result<CancellationToken, Refusal> {
-        if !matches!(self.slot, Slot::Pending(pending) if pending == ticket) {
+    /// Lets somebody in whose place was kept.
+    pub fn admit(&mut self, id: &str, version: Version, visitor: Visitor, now: Instant) -> Result<(), Refusal> {
+        if !matches!(&self.slot, Slot::Pending(pending) if pending == id) {
             return Err(Refusal::Rejected);
         }
-        let over = CancellationToken::new();
         self.slot = Slot::Taken(Box::new(Session {
-            id,
+            id: id.to_owned(),
             version,
             visitor,
             nonces: HashSet::new(),
@@ -221,9 +217,9 @@ impl Desk {
             uploads: 0,
             active: now,
             offer: None,
-            over: over.clone(),
+            over: CancellationToken::new(),
         }));
-        Ok(over)
+        Ok(())
     }
 
     /// Begins to decide on an offer. [`Desk::end_prepare`] must follow. Returns the token of the session, and the offer

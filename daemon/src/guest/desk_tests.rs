@@ -18,8 +18,8 @@ fn desk() -> Desk {
 /// A desk that serves Anna, who may upload the files `1` and `2` of ten bytes each.
 fn serving(version: Version, visitor: Visitor) -> Desk {
     let mut desk = desk();
-    let ticket = desk.reserve().unwrap();
-    desk.admit(ticket, "S".into(), version, visitor, Instant::now()).unwrap();
+    desk.reserve("S").unwrap();
+    desk.admit("S", version, visitor, Instant::now()).unwrap();
     offer(&mut desk, version, visitor, "n1").unwrap();
     desk
 }
@@ -69,16 +69,18 @@ fn d31_three_wrong_pins_whoever_types_them() {
 #[test]
 fn one_is_served_at_a_time() {
     let mut desk = desk();
-    let first = desk.reserve().unwrap();
-    assert_eq!(desk.reserve(), Err(Refusal::Busy));
-    desk.release(first + 1);
-    assert_eq!(desk.reserve(), Err(Refusal::Busy), "somebody else's ticket");
-    desk.release(first);
-    let second = desk.reserve().unwrap();
-    assert!(desk.admit(first, "S".into(), Version::V1, at(ANNA), Instant::now()).is_err(), "too late");
-    desk.admit(second, "S".into(), Version::V1, at(ANNA), Instant::now()).unwrap();
-    assert_eq!(desk.reserve(), Err(Refusal::Busy));
-    desk.release(second);
+    desk.reserve("first").unwrap();
+    assert_eq!(desk.reserve("second"), Err(Refusal::Busy));
+    desk.release("another");
+    assert_eq!(desk.reserve("second"), Err(Refusal::Busy), "somebody else's place");
+    desk.release("first");
+    desk.reserve("second").unwrap();
+    assert!(desk.admit("first", Version::V1, at(ANNA), Instant::now()).is_err(), "too late");
+    assert!(!desk.serves(Version::V1, at(ANNA)));
+    desk.admit("second", Version::V1, at(ANNA), Instant::now()).unwrap();
+    assert!(desk.serves(Version::V1, at(ANNA)) && !desk.serves(Version::V1, at(MALLORY)));
+    assert_eq!(desk.reserve("third"), Err(Refusal::Busy));
+    desk.release("second");
     assert!(desk.is_taken(), "a place that was taken is not given up by a late guard");
 }
 
@@ -142,7 +144,7 @@ fn a_session_ends_by_itself_and_is_remembered() {
     assert!(!desk.expects_goodbye(now, IDLE));
     assert_eq!(desk.close(Version::V1, at(ANNA), "S", now).err(), Some(Refusal::Closed));
     assert_eq!(desk.close(Version::V1, at(ANNA), "unknown", now).err(), Some(Refusal::NoSession));
-    assert!(desk.reserve().is_ok(), "the next one is served");
+    assert!(desk.reserve("T").is_ok(), "the next one is served");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //! window    when the guest door is open, with which PIN and certificate
 //! desk      who was let in, and what may be uploaded: a pure state machine
-//! receive   offers and uploads: from a request to a file in its place
+//! receive   who comes in, and what is accepted
+//! arrive    uploads: where files go, and how each gets there
 //! write     its blocking half
 //! send      the sender's side: from files to requests
 //! client    one request to somebody else's guest door
@@ -14,6 +15,7 @@
 //! A guest is authorised for one session in one direction and trusted with nothing else; nothing of it outlives the
 //! daemon but the files.
 
+mod arrive;
 mod book;
 mod client;
 mod desk;
@@ -42,13 +44,14 @@ use crate::discovery::Discovery;
 use crate::event::Events;
 use crate::store::Store;
 use crate::task::Tasks;
+use arrive::Place;
 use book::{Answer, Book};
 use question::Questions;
-use receive::{How, Place};
+use receive::How;
 use window::Open;
 
+pub use arrive::Arriving;
 pub use desk::Visitor;
-pub use receive::Arriving;
 pub use window::Opening;
 
 /// Whom to send to.

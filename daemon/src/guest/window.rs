@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Engine;
 use super::desk::Desk;
 use super::receive::How;
-use crate::clock;
-use crate::platform;
+use crate::files::Tree;
 use crate::tls::guest::Certificate;
+use crate::{clock, platform};
 
 /// The ports that are tried first: the seed's, and that of today's apps.
 pub const PORTS: [u16; 2] = [53_317, 53_320];
@@ -65,6 +65,8 @@ pub struct Open {
     pub standing: bool,
     /// Wakes whoever waits for the desk to be free.
     pub changed: Arc<Notify>,
+    /// Cancelled when nobody new is let in any more.
+    pub shut: CancellationToken,
     /// Of the certificate that it shows.
     pub hash: CertificateHash,
     addresses: Vec<IpAddr>,
@@ -84,6 +86,11 @@ struct Plan {
 }
 
 impl Open {
+    fn shut(&mut self) {
+        self.desk.shut();
+        self.shut.cancel();
+    }
+
     fn result(&self) -> GuestOpenResult {
         let qr = Qr {
             addresses: self.addresses.clone(),
@@ -148,10 +155,13 @@ impl Engine {
             let message = format!("a window stays open for 1 to {} seconds", limits::WINDOW_SECONDS_MAX);
             return Err(ApiError::new(Code::InvalidParam, message));
         }
-        let dir = params.dir.map_or_else(|| self.settings.paths.downloads.clone(), PathBuf::from);
-        if !dir.is_absolute() {
-            return Err(ApiError::new(Code::InvalidParam, "dir must be an absolute path"));
+        let chosen = params.dir.map(PathBuf::from);
+        if let Some(dir) = chosen.clone() {
+            // Now, and not when somebody's files are at the door.
+            let opened = self.tasks.blocking(move || Tree::open(&dir).map(drop)).await;
+            opened.map_err(|error| ApiError::new(Code::InvalidParam, error.to_string()))?;
         }
+        let dir = chosen.unwrap_or_else(|| self.settings.paths.downloads.clone());
         if self.window().as_ref().is_some_and(|open| open.standing) {
             return self.show();
         }
@@ -250,6 +260,7 @@ impl Engine {
             conflict: plan.conflict,
             standing: plan.standing,
             changed: Arc::default(),
+            shut: CancellationToken::new(),
             hash,
             addresses,
             over: over.clone(),
@@ -272,7 +283,7 @@ impl Engine {
     /// Nobody wants this window any more: whatever goes on in it is called off.
     fn abandon(&self, id: &str) {
         let session = self.of_window(id, |open| {
-            open.desk.shut();
+            open.shut();
             open.desk.end_any(Instant::now())
         });
         self.told_closed(id);
@@ -284,7 +295,7 @@ impl Engine {
     /// The window's time is over: nobody new is let in, and whoever is being served is served to the end.
     async fn finish_serving(&self, id: &str, over: &CancellationToken) {
         let changed = self.of_window(id, |open| {
-            open.desk.shut();
+            open.shut();
             open.changed.clone()
         });
         self.told_closed(id);

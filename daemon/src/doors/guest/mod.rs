@@ -2,12 +2,14 @@
 //! them to come in.
 //!
 //! ```text
-//! tella   Tella's transfer protocol, versions 1 and 2
+//! tella    Tella's transfer protocol, versions 1 and 2
+//! framing  where a request ends, if that is certain
 //! ```
 //!
 //! An accept loop of our own: a place in the crowd, a handshake, HTTP/1.1. Whoever is slow or silent holds its own place
 //! and nobody else's.
 
+mod framing;
 mod tella;
 
 use std::net::SocketAddr;
@@ -27,6 +29,7 @@ use crate::crowd::{Crowd, Place};
 use crate::guest::{Guests, Opening, Visitor};
 use crate::task::Tasks;
 use crate::tls;
+use framing::Watched;
 
 const HANDSHAKE: Duration = Duration::from_secs(limits::GUEST_HANDSHAKE_SECONDS);
 const HEAD: Duration = Duration::from_secs(limits::GUEST_HEAD_SECONDS);
@@ -117,7 +120,7 @@ impl Door {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(READ)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Watched::new(stream, READ)), service);
         let mut serving = std::pin::pin!(serving);
         let served = tokio::select! {
             served = serving.as_mut() => served,

@@ -1,10 +1,11 @@
 //! Tella's transfer protocol over HTTP: each route reads a request, makes one call, and writes the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,7 @@ use http_body_util::BodyExt;
 use kith_proto::guest::{Close, Done, ErrorBody, Prepare, Refusal, Register, Upload, Version};
 use kith_proto::limits;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::guest::{Guests, Visitor};
@@ -34,13 +36,15 @@ pub fn router(guests: Guests, tasks: Tasks) -> Router {
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "Not found") })
         .method_not_allowed_fallback(|| async { plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed") })
         .layer(middleware::from_fn(check_head))
-        .with_state(Tella { guests, tasks })
+        .with_state(Tella { guests, tasks, offers: Arc::new(Semaphore::new(1)) })
 }
 
 #[derive(Clone)]
 struct Tella {
     guests: Guests,
     tasks: Tasks,
+    /// The right to send a long list of files: its memory is lent to one guest at a time, who was let in.
+    offers: Arc<Semaphore>,
 }
 
 /// Whoever calls, and in which version.
@@ -102,9 +106,14 @@ async fn register((State(tella), Path(path), Extension(visitor)): Caller, body: 
 
 async fn prepare((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
     let version = version(&path, false)?;
-    let body = whole(&tella, body, limits::GUEST_PREPARE).await?;
+    let offer = tella.offers.try_acquire().ok().filter(|_| tella.guests.serves(version, visitor));
+    let max = if offer.is_some() { limits::GUEST_PREPARE } else { limits::GUEST_JSON };
+    let body = match whole(&tella, body, max).await {
+        Err(Refusal::TooLarge) if offer.is_none() => return Err(Refusal::NoSession.into()),
+        body => body?,
+    };
     let request = Prepare::parse(&body)?;
-    drop(body);
+    drop((body, offer));
     Ok(json(&tella.guests.prepare(version, visitor, request).await?))
 }
 
@@ -180,16 +189,12 @@ fn drain(tella: &Tella, mut body: Body) {
     });
 }
 
-/// A head within bounds, of which it is certain where its body ends.
+/// A head within bounds.
 async fn check_head(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if fields + request.uri().to_string().len() > limits::GUEST_HEAD {
         return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large");
-    }
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
-        return Failure::from(Refusal::Malformed).into_response();
     }
     next.run(request).await
 }

@@ -1,0 +1,16 @@
+//! The real `kithctl` against a daemon that only says what a test wrote down: what is asked, what is printed, and
+//! which exit code ends it. The true daemon is asked in the package `kith-tests`.
+//!
+//! ```text
+//! fake      that daemon
+//! person    somebody at a terminal
+//! commands  this device and those it is paired with
+//! guests    those it is not paired with
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod commands;
+mod fake;
+mod guests;
+mod person;
