@@ -34,6 +34,7 @@ mod conflicts;
 mod contract;
 mod doors;
 mod guesses;
+mod guest_http;
 mod guest_pins;
 mod guest_table;
 mod hostile;
