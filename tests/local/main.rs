@@ -34,6 +34,8 @@ mod conflicts;
 mod contract;
 mod doors;
 mod guesses;
+mod guest_http;
+mod guest_pins;
 mod guest_table;
 mod hostile;
 mod lifecycle;

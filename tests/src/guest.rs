@@ -57,11 +57,11 @@ impl Window {
         Self::of(door, &shown, dir)
     }
 
-    /// The window that is open already, without an end of its own.
+    /// The window that the configuration keeps open. It does not end with this value.
     #[track_caller]
-    pub fn shown(host: &Host) -> Self {
+    pub fn standing(host: &Host) -> Self {
         let mut door = host.door();
-        let shown = door.call("guest.show", json!({}));
+        let shown = wait::until("the door", PATIENCE, || door.try_call("guest.show", json!({})).ok());
         Self::of(door, &shown, host.received())
     }
 

@@ -50,14 +50,20 @@ pub struct Caller {
     to: SocketAddr,
     from: Option<IpAddr>,
     identity: Option<Identity>,
-    versions: &'static [&'static SupportedProtocolVersion],
+    versions: Vec<&'static SupportedProtocolVersion>,
     alpn: Vec<Vec<u8>>,
 }
 
 impl Caller {
     /// Calls `to` without a certificate, in TLS 1.2 or 1.3, and asks for HTTP/1.1.
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, from: None, identity: None, versions: rustls::ALL_VERSIONS, alpn: vec![b"http/1.1".to_vec()] }
+        Self {
+            to,
+            from: None,
+            identity: None,
+            versions: rustls::ALL_VERSIONS.to_vec(),
+            alpn: vec![b"http/1.1".to_vec()],
+        }
     }
 
     /// The same, with a certificate.
@@ -88,10 +94,10 @@ impl Caller {
         self
     }
 
-    /// The same with these versions of TLS.
+    /// The same in this version of TLS alone.
     #[must_use]
-    pub fn speaking(mut self, versions: &'static [&'static SupportedProtocolVersion]) -> Self {
-        self.versions = versions;
+    pub fn speaking(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
         self
     }
 
@@ -155,7 +161,7 @@ impl Caller {
     fn client(&self) -> ClientConnection {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(self.versions)
+            .with_protocol_versions(&self.versions)
             .expect("versions of TLS")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody));

@@ -106,7 +106,15 @@ async fn register((State(tella), Path(path), Extension(visitor)): Call, body: Bo
 
 async fn prepare((State(tella), Path(path), Extension(visitor)): Call, body: Body) -> Answer {
     let version = version(&path, false)?;
-    let offer = tella.offers.try_acquire().ok().filter(|_| tella.guests.serves(version, visitor));
+    // Whoever was not let in does not touch that right, not even for a moment.
+    let offer = match tella.guests.serves(version, visitor).then(|| tella.offers.try_acquire()) {
+        None => None,
+        Some(Ok(offer)) => Some(offer),
+        Some(Err(_)) => {
+            drain(&tella, body);
+            return Err(Refusal::Busy.into());
+        }
+    };
     let max = if offer.is_some() { limits::GUEST_PREPARE } else { limits::GUEST_JSON };
     let body = match whole(&tella, body, max).await {
         Err(Refusal::TooLarge) if offer.is_none() => return Err(Refusal::NoSession.into()),
