@@ -36,6 +36,7 @@ mod doors;
 mod guesses;
 mod guest_http;
 mod guest_pins;
+mod guest_sessions;
 mod guest_table;
 mod hostile;
 mod lifecycle;
