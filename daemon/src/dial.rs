@@ -1,15 +1,20 @@
-//! The one way out: connections to the peer doors of other devices.
+//! The one way out: connections to the peer doors of other devices, and to the guest doors of others.
+//!
+//! ```text
+//! race    several addresses, tried side by side
+//! guest   guest doors
+//! ```
 //!
 //! A device has many addresses, and some of them lead nowhere, to another device, or back to this one. They are tried
 //! in order, each a little after the one before; the first to prove the right key wins. The prober, a task of this
 //! room, tries the trusted devices that `discovery` wants to be sure of.
 
+mod guest;
+mod race;
+
 use std::collections::BTreeSet;
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use kith_proto::control::{ApiError, Code};
@@ -18,7 +23,7 @@ use kith_proto::peer::Alpn;
 use kith_proto::peer::offer::Message;
 use kith_proto::{limits, text};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::discovery::{Contact, Discovery};
 use crate::identity::Identity;
@@ -26,11 +31,10 @@ use crate::task::Tasks;
 use crate::tls::channel::{self, Channel};
 use crate::tls::{ChannelError, Tls};
 use crate::trust::Trust;
+use race::race;
 
-/// How much later than the one before an address is tried (RFC 8305 §5).
-const STAGGER: Duration = Duration::from_millis(250);
-/// How long all addresses together may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub use guest::Guest;
+
 /// How long one address may take.
 const HANDSHAKE: Duration = Duration::from_secs(limits::HANDSHAKE_SECONDS);
 /// How long a name may take to be resolved.
@@ -41,9 +45,6 @@ const DECOY: Duration = Duration::from_secs(600);
 const DECOYS: usize = 64;
 /// Devices that are probed at once.
 const PROBES: usize = 8;
-
-/// One address being tried.
-type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send + 'a>>;
 
 /// Dials other devices. Cloned freely.
 #[derive(Clone)]
@@ -189,37 +190,8 @@ impl Dial {
         Ok(addresses)
     }
 
-    /// Tries `addresses` side by side, each [`STAGGER`] after the one before or as soon as that failed. Who loses is
-    /// dropped.
     async fn race(&self, addresses: &[SocketAddr], alpn: Alpn, whom: Whom) -> Result<Channel, Vec<Error>> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut errors = Vec::new();
-        let mut left = addresses.iter();
-        let mut running: Vec<Attempt<'_>> = Vec::new();
-        let mut next = Instant::now();
-        loop {
-            tokio::select! {
-                biased;
-                result = first(&mut running), if !running.is_empty() => match result {
-                    Ok(channel) => return Ok(channel),
-                    Err(error) => {
-                        errors.push(error);
-                        next = Instant::now();
-                    }
-                },
-                () = sleep_until(next), if left.len() > 0 => {
-                    if let Some(address) = left.next() {
-                        running.push(Box::pin(self.connect(*address, alpn, whom)));
-                    }
-                    next = Instant::now() + STAGGER;
-                }
-                () = sleep_until(deadline), if !running.is_empty() => {
-                    errors.push(Error::Offline("no answer in time".to_owned()));
-                    return Err(errors);
-                }
-                else => return Err(errors),
-            }
-        }
+        race(addresses, |address| Box::pin(self.connect(address, alpn, whom))).await
     }
 
     async fn connect(&self, address: SocketAddr, alpn: Alpn, whom: Whom) -> Result<Channel, Error> {
@@ -315,20 +287,6 @@ async fn prober(dial: Dial, tasks: Tasks, mut wanted: mpsc::Receiver<PublicKey>)
         }
     };
     stop.run_until_cancelled(serve).await;
-}
-
-/// The first of the running futures that ends, taken out of them.
-async fn first<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
-    poll_fn(|cx| {
-        for at in 0..running.len() {
-            if let Poll::Ready(output) = Pin::new(&mut running[at]).poll(cx) {
-                drop(running.swap_remove(at));
-                return Poll::Ready(output);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// The error that says the most.

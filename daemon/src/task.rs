@@ -91,7 +91,7 @@ impl<F: Future<Output = ()>> Future for CatchUnwind<F> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_panic_stops_the_daemon_and_names_the_task() {
         let tasks = Tasks::default();
         tasks.spawn("fragile", async { panic!("on purpose") });

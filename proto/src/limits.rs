@@ -109,10 +109,20 @@ pub const GUEST_ENDED_SESSIONS: usize = 64;
 pub const GUEST_NONCES: usize = 100_000;
 /// Files in one `prepare-upload`, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILES: usize = 1_000;
-/// Files in one `prepare-upload` that the configuration may allow.
+/// Files in one `prepare-upload` that the configuration may allow, and in one sending of this device.
 pub const GUEST_FILES_MAX: usize = 100_000;
 /// The largest file, in bytes, when the configuration does not say otherwise: what the apps take.
 pub const GUEST_FILE_SIZE: u64 = 3_000_000_000;
+/// How long a receiver may take to let this device in (`ping` and `register`), in seconds: people compare hashes.
+pub const GUEST_WELCOME_SECONDS: u64 = 120;
+/// How long a receiver may take to say which files it wants, in seconds: people look through them.
+pub const GUEST_CHOICE_SECONDS: u64 = 300;
+/// How long a receiver may take to answer after the last byte of a file, in seconds: it may hash it first.
+pub const GUEST_SETTLE_SECONDS: u64 = 60;
+/// How long a receiver may take to say goodbye, in seconds.
+pub const GUEST_GOODBYE_SECONDS: u64 = 5;
+/// How long a receiver with a session may be away, in seconds: one of the apps restarts its server then.
+pub const GUEST_RESTART_SECONDS: u64 = 3;
 /// The longest QR text of a receive window, in bytes.
 pub const GUEST_QR: usize = 4 << 10;
 /// Transfers with guests that are over and still shown.

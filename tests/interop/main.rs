@@ -1,3 +1,4 @@
 //! Programs that others wrote, from the protocols' own documents.
 
 mod avahi;
+mod readme;

@@ -21,7 +21,7 @@ fn silence_a_pulled_cable_and_a_stopped_daemon() {
         befriend(&anna, receiver);
     }
     let large = file(&anna, "large.bin", 60 << 20, 1);
-    lab.rate(1, 120);
+    lab.rate(1, 24);
     let mut sending = receivers.map(|receiver| begin(&anna, &large, receiver.name()));
     let ids = [0, 1, 2].map(|at: usize| id_of(&mut sending[at]));
     for (receiver, id) in receivers.iter().zip(&ids) {
@@ -39,6 +39,7 @@ fn silence_a_pulled_cable_and_a_stopped_daemon() {
     lab.heal(2);
     lab.heal(3);
     stopped.signal(Signal::CONT);
+    lab.rate(1, 0);
 
     for ((sending, receiver), id) in sending.into_iter().zip(receivers).zip(&ids) {
         assert_eq!(sending.finish(LONG).ok().json()["state"], "done", "{}", receiver.name());
@@ -55,7 +56,7 @@ fn a_cable_that_is_pulled_for_a_moment() {
     let trip = anna.path("trip");
     tree::sample(&trip, 5).expect("the home is ours");
     tree::many(&trip.join("many"), 1000, 16 << 10, 6).expect("the home is ours");
-    lab.rate(1, 40);
+    lab.rate(1, 8);
     let mut sending = begin(&anna, &trip, "bert");
     let id = id_of(&mut sending);
     wait_middle(&bert, &id);
@@ -65,6 +66,7 @@ fn a_cable_that_is_pulled_for_a_moment() {
         lab.heal(2);
         nap(Duration::from_millis(300));
     }
+    lab.rate(1, 0);
     assert_eq!(sending.finish(LONG).ok().json()["state"], "done");
     tree::assert_same(&trip, &inbox(&bert, "anna").join("trip"));
 }
@@ -75,7 +77,7 @@ fn other_addresses_in_the_middle() {
     let Some((lab, [anna, bert])) = network(["anna", "bert"]) else { return };
     befriend(&anna, &bert);
     let large = file(&anna, "large.bin", 100 << 20, 1);
-    lab.rate(1, 40);
+    lab.rate(1, 20);
     let mut sending = begin(&anna, &large, "bert");
     let id = id_of(&mut sending);
     for (host, cidr) in [(2, "10.77.0.50/24"), (1, "10.77.0.60/24")] {

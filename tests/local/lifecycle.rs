@@ -1,7 +1,7 @@
 //! Start and stop, as a person, a script and a service manager see them.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -165,7 +165,8 @@ fn systemd_activates_it_by_its_socket() {
     command.arg("--listen").arg(&path).arg(kithd.get_program()).args(kithd.get_args());
     command.env_clear().envs(kithd.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let manager = Running::spawn(&mut command);
-    wait::until_true("the socket", PATIENCE, || path.exists());
+    // Its file is there a moment before anybody listens.
+    wait::until_true("the socket", PATIENCE, || UnixStream::connect(&path).is_ok());
     let output = run(Command::new(binaries::kithctl()).arg("--socket").arg(&path).args(["status", "--json"]), PATIENCE);
     assert_eq!(output.ok().json()["name"], "anna");
     manager.signal(Signal::TERM);
@@ -213,7 +214,7 @@ fn it_starts_without_any_configuration() {
     };
     let daemon = Running::spawn(&mut command(binaries::kithd()));
     let socket = runtime.join("kith/control.sock");
-    wait::until_true("the socket", PATIENCE, || socket.exists());
+    wait::until_true("the socket", PATIENCE, || UnixStream::connect(&socket).is_ok());
     let status = run(command(binaries::kithctl()).args(["status", "--json"]), PATIENCE).ok().json();
     assert_eq!(status["socket"], text(&socket));
     assert_eq!(status["download_dir"], text(&home.path().join("Downloads/Kith")));

@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use kith_tests::door::Door;
+use kith_tests::fault::Weather;
 use kith_tests::host::Host;
 use kith_tests::{PATIENCE, wait};
 use serde_json::{Value, json};
 
-use crate::support::{friends, giver_and_taker};
+use crate::support::{friends, large, relayed, send_later, slow, wait_bytes};
 
 /// Writes `count` requests in a thread of its own.
 fn pipeline(stream: UnixStream, count: u64, close: bool) -> std::thread::JoinHandle<()> {
@@ -208,7 +209,7 @@ fn the_snapshot_holds_the_state_of_everything() {
     let (anna, bert) = friends();
     let missing: PathBuf = anna.path("missing");
     std::fs::write(&missing, "x").expect("the home is ours");
-    let id = crate::support::send_later(&anna, &missing, "bert");
+    let id = send_later(&anna, &missing, "bert");
     crate::support::offer(&bert);
     let answer = bert.door().call("events.subscribe", json!({}));
     let snapshot = &answer["snapshot"];
@@ -220,15 +221,20 @@ fn the_snapshot_holds_the_state_of_everything() {
 
 #[test]
 fn a_control_call_is_answered_while_a_large_file_moves() {
-    let (anna, _bert, _) = giver_and_taker();
-    let large = anna.path("large.bin");
-    kith_tests::tree::large(&large, 150 << 20, 3).expect("there is room");
-    let id = crate::support::send_later(&anna, &large, "bert");
-    let mut calls = 0;
+    let (anna, bert, _, relay) = relayed();
+    relay.set(slow());
+    let film = large(&anna, "film.bin", 150);
+    let id = send_later(&anna, &film, "bert");
+    wait_bytes(&bert, &id, 0);
     let mut door = anna.door();
+    let mut calls = 0;
     while anna.transfer(&id).expect("it is known")["state"] != "done" {
         assert!(door.call("daemon.status", json!({}))["id"].is_string());
         calls += 1;
+        if calls == 10 {
+            // Now as fast as it goes.
+            relay.set(Weather::default());
+        }
     }
-    assert!(calls > 3, "only {calls} calls while 150 MiB moved");
+    assert!(calls >= 10, "only {calls} calls while 150 MiB moved");
 }

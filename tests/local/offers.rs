@@ -135,6 +135,9 @@ fn bytes_a_day_are_bounded_and_a_stream_cannot_grow_past_them() {
     let mut sending = kith_tests::process::Running::spawn_fed(
         &mut anna.ctl_command(&["send", "-", "--name", "grown", "--to", "bert", "--json"]),
     );
+    // It is offered and accepted before anybody knows how long it will be.
+    let id = sending.json_line(PATIENCE)["id"].as_str().expect("an id").to_owned();
+    bert.wait_transfer(&id, "active");
     for _ in 0..40 {
         if !sending.feed(&vec![7; 100 << 10]) {
             break;

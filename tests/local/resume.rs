@@ -6,13 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kith_tests::fault::Relay;
+use kith_tests::fault::{Relay, Weather};
 use kith_tests::host::Host;
 use kith_tests::random::Random;
 use kith_tests::{PATIENCE, tree, wait};
 use serde_json::Value;
 
-use crate::support::{assert_same_file, parts, relayed, send_later, text};
+use crate::support::{assert_same_file, large, parts, relayed, send_later, slow, text, wait_bytes};
 
 const ROUNDS: u64 = 10;
 /// What a kill may cost: the chunk under way, and what lay in the buffers of sockets and of the relay.
@@ -171,18 +171,15 @@ fn a_restart_in_order_goes_on_where_it_was_as_well() {
 #[test]
 fn e41_a_file_that_changed_while_nobody_ran_starts_again() {
     let mut pair = Pair::new();
-    let film = pair.anna.path("film.bin");
-    tree::large(&film, 240 << 20, 9).expect("there is room");
+    let film = large(&pair.anna, "film.bin", 60);
+    pair.relay.set(slow());
     let id = send_later(&pair.anna, &film, "bert");
-    let mut door = pair.bert.door();
-    wait::until_true("the first chunks", PATIENCE, || {
-        let show = door.try_call("transfer.show", serde_json::json!({ "transfer": id }));
-        show.is_ok_and(|it| it["bytes_done"].as_u64() > Some(4 << 20))
-    });
+    wait_bytes(&pair.bert, &id, 4 << 20);
     pair.anna.kill9();
+    pair.relay.set(Weather::default());
     // Same size, another content: only time and inode tell.
     fs::remove_file(&film).expect("it is ours");
-    tree::large(&film, 240 << 20, 10).expect("there is room");
+    tree::large(&film, 60 << 20, 10).expect("there is room");
     pair.anna.start();
     pair.anna.wait_transfer(&id, "done");
     assert_same_file(&film, &pair.into.join("film.bin"));
@@ -193,24 +190,20 @@ fn e41_a_file_that_changed_while_nobody_ran_starts_again() {
 fn e41_a_part_that_was_touched_or_lost_meanwhile_harms_nothing() {
     for damage in ["lost", "cut", "journal"] {
         let mut pair = Pair::new();
-        let film = pair.anna.path("film.bin");
-        tree::large(&film, 120 << 20, 11).expect("there is room");
+        let film = large(&pair.anna, "film.bin", 60);
+        pair.relay.set(slow());
         let id = send_later(&pair.anna, &film, "bert");
-        let mut door = pair.bert.door();
-        wait::until_true("the first chunks", PATIENCE, || {
-            let show = door.try_call("transfer.show", serde_json::json!({ "transfer": id }));
-            show.is_ok_and(|it| it["bytes_done"].as_u64() > Some(4 << 20))
-        });
+        wait_bytes(&pair.bert, &id, 4 << 20);
         pair.bert.kill9();
-        let part = parts(&pair.into).pop().map(|part| pair.into.join(part));
-        match (damage, part) {
-            ("lost", Some(part)) => fs::remove_file(part).expect("it is there"),
-            ("cut", Some(part)) => {
+        pair.relay.set(Weather::default());
+        let part = pair.into.join(parts(&pair.into).pop().expect("it was under way"));
+        match damage {
+            "lost" => fs::remove_file(part).expect("it is there"),
+            "cut" => {
                 let file = fs::File::options().write(true).open(part).expect("it is there");
                 file.set_len((2 << 20) + 77).expect("it can be cut");
             }
-            ("journal", _) => drop(fs::remove_dir_all(pair.bert.path("data/parts"))),
-            _ => {}
+            _ => fs::remove_dir_all(pair.bert.path("data/parts")).expect("it is there"),
         }
         pair.bert.start();
         pair.anna.wait_transfer(&id, "done");

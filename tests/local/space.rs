@@ -4,12 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kith_tests::fault::Weather;
 use kith_tests::host::Host;
 use kith_tests::process::{Running, run};
 use kith_tests::{PATIENCE, require, tree};
 use serde_json::json;
 
-use crate::support::{assert_same_file, dir, friends, is_root, large, names, offer, parts, reason, send_later, text};
+use crate::support::{
+    assert_same_file, dir, friends, is_root, large, names, offer, parts, reason, relayed, send_later, slow, text,
+    wait_bytes,
+};
 
 /// A file system of its own, in memory.
 struct Small(PathBuf);
@@ -98,8 +102,8 @@ fn c23_a_stream_that_fills_the_disk_fails_and_goes_on_when_there_is_room() {
         "--json",
     ]));
     assert!(sending.feed(&bytes));
+    assert_eq!(offer(&bert)["bytes"], serde_json::Value::Null, "offered before its length is known");
     let id = sending.finish(PATIENCE).ok().json()["id"].as_str().expect("an id").to_owned();
-    assert_eq!(offer(&bert)["bytes"], serde_json::Value::Null, "offered before its length was known");
     bert.ctl(&["inbox", "accept", &id]).ok();
     let failed = anna.wait_transfer(&id, "failed");
     assert_eq!(reason(&failed), "no_space", "{failed}");
@@ -124,8 +128,9 @@ fn c23_what_failed_for_want_of_room_can_be_called_off_and_leaves_nothing() {
         let mut sending =
             Running::spawn_fed(&mut anna.ctl_command(&["send", "-", "--to", "bert", "--no-wait", "--json"]));
         assert!(sending.feed(&vec![7; 30 << 20]));
-        let id = sending.finish(PATIENCE).ok().json()["id"].as_str().expect("an id").to_owned();
+        // Before its end: an offer of a known length would be refused for want of room.
         offer(&bert);
+        let id = sending.finish(PATIENCE).ok().json()["id"].as_str().expect("an id").to_owned();
         bert.ctl(&["inbox", "accept", &id]).ok();
         anna.wait_transfer(&id, "failed");
         bert.wait_transfer(&id, "failed");
@@ -171,7 +176,9 @@ fn c23_a_disk_that_fills_up_meanwhile_stops_a_tree_whole_files_stay() {
         let state = anna.transfer(&id)?["state"].as_str()?.to_owned();
         ["done", "failed"].contains(&state.as_str()).then_some(state)
     });
-    for (path, entry) in tree::list(&into).expect("it can be read") {
+    // Bert may still be at it.
+    let entries = kith_tests::wait::until("a look without a gap", PATIENCE, || tree::list(&into).ok());
+    for (path, entry) in entries {
         // Nothing has its final name before it is whole.
         let is_part = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".kith-"));
         if let (tree::Entry::File { size, .. }, Ok(below), false) = (entry, path.strip_prefix("trip"), is_part) {
@@ -193,15 +200,13 @@ fn large_at(path: &Path, bytes: u64) -> std::io::Result<()> {
 
 #[test]
 fn c23_a_directory_that_goes_away_meanwhile_is_an_error_and_nothing_else() {
-    let (anna, bert) = friends();
-    let into = target(&bert, &anna);
-    let path = large(&anna, "large.bin", 64);
+    let (anna, bert, into, relay) = relayed();
+    relay.set(slow());
+    let path = large(&anna, "large.bin", 60);
     let id = send_later(&anna, &path, "bert");
-    kith_tests::wait::until_true("bytes", PATIENCE, || {
-        bert.transfer(&id).is_some_and(|it| it["bytes_done"].as_u64() > Some(0) || it["state"] == "done")
-    });
-    // It may be done before: then there is nothing to take away from it.
+    wait_bytes(&bert, &id, 0);
     fs::remove_dir_all(&into).expect("it is ours");
+    relay.set(Weather::default());
     kith_tests::wait::until_true("an end", 2 * PATIENCE, || {
         let state = anna.transfer(&id).expect("it is known")["state"].clone();
         state == "done" || state == "failed" || state == "queued"

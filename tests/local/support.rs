@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kith_tests::fault::Relay;
+use kith_tests::fault::{Relay, Weather};
 use kith_tests::host::{self, Host};
 use kith_tests::process::run;
 use kith_tests::random::Random;
@@ -34,8 +34,7 @@ pub fn giver_and_taker() -> (Host, Host, PathBuf) {
 pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     let (anna, mut bert) = (Host::running("anna"), Host::new("bert"));
     // Not the port that follows from his id, which Anna could guess and so go past the relay.
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    bert.configure(&format!("[discovery]\nenabled = false\n[peer]\nport = {}\n", free.port()));
+    bert.configure(&format!("[discovery]\nenabled = false\n[peer]\nport = {}\n", free_port()));
     bert.start();
     let relay = Relay::to(bert.address().parse().expect("an address"));
     let mut window = bert.ctl_spawn(&["pair", "--json"]);
@@ -45,6 +44,29 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     window.finish(PATIENCE).ok();
     let into = bert.accept_all_from(&anna);
     (anna, bert, into, relay)
+}
+
+/// A port that nobody listens on.
+#[track_caller]
+pub fn free_port() -> u16 {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    address.expect("a free port").port()
+}
+
+/// Two megabytes a second: sixty of them are under way for half a minute, however long a busy machine takes to get in
+/// between.
+pub fn slow() -> Weather {
+    Weather { rate: Some(2 << 20), ..Weather::default() }
+}
+
+/// Waits until more than `bytes` of `id` have arrived at `host`.
+#[track_caller]
+pub fn wait_bytes(host: &Host, id: &str, bytes: u64) {
+    let mut door = host.door();
+    wait::until_true("bytes to arrive", PATIENCE, || {
+        let show = door.try_call("transfer.show", json!({ "transfer": id }));
+        show.is_ok_and(|it| it["bytes_done"].as_u64() > Some(bytes))
+    });
 }
 
 /// A copy of `kithctl` in the home of `host` that everybody may run. Another process makes it: a file that is open for

@@ -226,10 +226,10 @@ impl Host {
 
     // ---- the client
 
-    /// `kithctl --home HOME …`, not run.
+    /// `kithctl --home HOME …`, not run. It waits for an answer as long as a test does.
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&binaries::kithctl());
-        command.arg("--home").arg(self.home()).args(arguments);
+        command.arg("--home").arg(self.home()).args(["--timeout", &PATIENCE.as_secs().to_string()]).args(arguments);
         command
     }
 

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use kith_proto::limits::FEED_CHUNK;
@@ -209,7 +210,8 @@ fn ctrl_c_calls_the_transfer_off() {
     first_line(&mut child);
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    told.try_recv().unwrap();
+    // It may have been said a moment before it is heard.
+    told.recv_timeout(Duration::from_secs(60)).unwrap();
 }
 
 #[test]

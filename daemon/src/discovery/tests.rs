@@ -12,6 +12,9 @@ use crate::config::Args;
 use crate::event::{Read, Reader};
 use crate::store::Store;
 
+/// The end of patience: far beyond what anything here takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Host {
     tasks: Tasks,
     trust: Trust,
@@ -52,7 +55,7 @@ impl Host {
                 }
             }
         };
-        timeout(Duration::from_secs(20), wanted).await.expect("a fact in time")
+        timeout(PATIENCE, wanted).await.expect("a fact in time")
     }
 
     /// Reads facts about `other` until one is of this kind.
@@ -67,7 +70,7 @@ impl Host {
     }
 
     async fn end(self) {
-        assert!(self.tasks.end(Duration::from_secs(5)).await);
+        assert!(self.tasks.end(PATIENCE).await);
         assert_eq!(self.tasks.broken(), None);
     }
 }
@@ -83,7 +86,7 @@ async fn two_devices_see_each_other_come_and_go() {
         let addresses = snapshot.peers.get(&b.identity.id()).map(|peer| peer.addresses.clone()).unwrap_or_default();
         addresses.contains(&"127.0.0.1:44322".parse().unwrap())
     };
-    timeout(Duration::from_secs(10), snapshots.wait_for(on_loopback)).await.expect("its address").unwrap();
+    timeout(PATIENCE, snapshots.wait_for(on_loopback)).await.expect("its address").unwrap();
     b.wait(&a.identity, "peer:discovered").await;
 
     let id = b.identity.id().to_string();
@@ -107,14 +110,14 @@ async fn a_trusted_device_is_worth_a_probe() {
     a.wait(&b.identity, "peer:discovered").await;
     a.trust.pair(key, "b".to_owned(), Relation::Own, None).await.unwrap();
     assert_eq!(a.wait(&b.identity, "peer:paired").await["online"], true);
-    assert_eq!(timeout(Duration::from_secs(5), probes.recv()).await.unwrap(), Some(key));
+    assert_eq!(timeout(PATIENCE, probes.recv()).await.unwrap(), Some(key));
     let address = "127.0.0.1:44324".parse().unwrap();
     a.discovery.reached(key, address, Contact::Answered);
     while a.trust.snapshot().trusted(&key).unwrap().addresses != [address] {
         tokio::task::yield_now().await;
     }
     b.discovery.goodbye().await;
-    assert_eq!(timeout(Duration::from_secs(5), probes.recv()).await.unwrap(), Some(key));
+    assert_eq!(timeout(PATIENCE, probes.recv()).await.unwrap(), Some(key));
     assert!(a.discovery.view(&key).unwrap().online, "a goodbye is anybody's word");
     a.discovery.unreachable(b.identity.id());
     a.wait(&b.identity, "peer:lost").await;

@@ -38,6 +38,7 @@ use unix as os;
 pub use atomic::{create_private, read_private, write_atomic};
 pub use early::EarlySync;
 pub use error::{Error, Result};
+pub use names::numbered;
 pub use part::{Part, Placed};
 pub use reader::Reader;
 pub use resume::{append_from, seek, stat_source};

@@ -36,7 +36,7 @@ pub(super) fn unique_part() -> String {
 }
 
 /// `name (1).ext`, `name (2).ext`, …
-pub(super) fn numbered(name: &str) -> impl Iterator<Item = String> {
+pub fn numbered(name: &str) -> impl Iterator<Item = String> {
     let guesses = std::iter::repeat_with(|| 100 + (random() % 999_900) as u32).take(GUESSES);
     (1..=IN_ORDER).chain(guesses).map(|n| with_number(name, n))
 }

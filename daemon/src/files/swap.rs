@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) fn while_swapping(path: &Path, target: &Path, mut attempt: impl FnMut(usize) -> bool) {
     let aside = path.with_extension("aside");
     let stop = AtomicBool::new(false);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {

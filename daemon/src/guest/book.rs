@@ -132,6 +132,11 @@ impl Book {
         self.update(id, false, change);
     }
 
+    /// Drops a transfer that never was one.
+    pub fn forget(&self, id: &str) {
+        self.lock().retain(|live| live.view.id != id);
+    }
+
     /// Ends a transfer, unless it is over.
     pub fn end(&self, id: &str, state: TransferState, reason: Option<ApiError>) {
         self.change(id, |view| {

@@ -7,6 +7,9 @@
 //! arrive    uploads: where files go, and how each gets there
 //! write     its blocking half
 //! send      the sender's side: from files to requests
+//! offer     what is sent: walking and hashing
+//! session   each step of the protocol, and what its refusals mean
+//! upload    the content of a file on its way
 //! client    one request to somebody else's guest door
 //! question  what people are asked about guests
 //! book      what is known of each transfer now
@@ -19,9 +22,12 @@ mod arrive;
 mod book;
 mod client;
 mod desk;
+mod offer;
 mod question;
 mod receive;
 mod send;
+mod session;
+mod upload;
 mod window;
 mod write;
 

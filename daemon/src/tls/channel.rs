@@ -171,7 +171,7 @@ fn certificate(connection: &CommonState) -> Option<(&[u8], PublicKey)> {
 }
 
 /// Small frames go out at once, and a dead link is noticed.
-fn prepare(tcp: &TcpStream) -> io::Result<()> {
+pub fn prepare(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = socket2::SockRef::from(tcp);
     let keepalive = socket2::TcpKeepalive::new().with_time(LINK_TIMEOUT / 2).with_interval(LINK_TIMEOUT / 4);

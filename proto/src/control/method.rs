@@ -255,8 +255,10 @@ pub struct Snapshot {
     /// Transfers that are not over.
     pub transfers: Vec<Transfer>,
     /// The receive window that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
     /// Questions that wait for an answer.
+    #[serde(default)]
     pub questions: Vec<Question>,
 }
 

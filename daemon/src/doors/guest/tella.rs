@@ -48,7 +48,7 @@ struct Tella {
 }
 
 /// Whoever calls, and in which version.
-type Caller = (State<Tella>, Path<String>, Extension<Visitor>);
+type Call = (State<Tella>, Path<String>, Extension<Visitor>);
 
 /// An answer other than the one hoped for.
 enum Failure {
@@ -89,7 +89,7 @@ fn version(segment: &str, negotiable: bool) -> Result<Version, Failure> {
     }
 }
 
-async fn ping((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+async fn ping((State(tella), Path(path), Extension(visitor)): Call, body: Body) -> Answer {
     let version = version(&path, true)?;
     whole(&tella, body, limits::GUEST_JSON).await?;
     match tella.guests.ping(version, visitor).await? {
@@ -98,13 +98,13 @@ async fn ping((State(tella), Path(path), Extension(visitor)): Caller, body: Body
     }
 }
 
-async fn register((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+async fn register((State(tella), Path(path), Extension(visitor)): Call, body: Body) -> Answer {
     let version = version(&path, true)?;
     let body = whole(&tella, body, limits::GUEST_JSON).await?;
     Ok(json(&tella.guests.register(version, visitor, &Register::parse(&body)?).await?))
 }
 
-async fn prepare((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+async fn prepare((State(tella), Path(path), Extension(visitor)): Call, body: Body) -> Answer {
     let version = version(&path, false)?;
     // Whoever was not let in does not touch that right, not even for a moment.
     let offer = match tella.guests.serves(version, visitor).then(|| tella.offers.try_acquire()) {
@@ -125,7 +125,7 @@ async fn prepare((State(tella), Path(path), Extension(visitor)): Caller, body: B
     Ok(json(&tella.guests.prepare(version, visitor, request).await?))
 }
 
-async fn close((State(tella), Path(path), Extension(visitor)): Caller, body: Body) -> Answer {
+async fn close((State(tella), Path(path), Extension(visitor)): Call, body: Body) -> Answer {
     let version = version(&path, false)?;
     let body = whole(&tella, body, limits::GUEST_JSON).await?;
     tella.guests.close_session(version, visitor, &Close::parse(&body)?.session)?;
@@ -133,7 +133,7 @@ async fn close((State(tella), Path(path), Extension(visitor)): Caller, body: Bod
 }
 
 async fn upload(
-    (State(tella), Path(path), Extension(visitor)): Caller,
+    (State(tella), Path(path), Extension(visitor)): Call,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     mut body: Body,
