@@ -38,6 +38,7 @@ mod guest_http;
 mod guest_pins;
 mod guest_sessions;
 mod guest_table;
+mod guest_uploads;
 mod hostile;
 mod lifecycle;
 mod load;
