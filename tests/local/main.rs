@@ -35,6 +35,7 @@ mod contract;
 mod doors;
 mod guesses;
 mod guest_http;
+mod guest_names;
 mod guest_pins;
 mod guest_sessions;
 mod guest_table;
