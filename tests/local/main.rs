@@ -38,6 +38,7 @@ mod guest_http;
 mod guest_names;
 mod guest_pins;
 mod guest_sessions;
+mod guest_space;
 mod guest_table;
 mod guest_uploads;
 mod hostile;
