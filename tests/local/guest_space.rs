@@ -21,7 +21,8 @@ fn bytes(mebibytes: usize) -> Vec<u8> {
 fn c23_an_offer_that_has_no_room_is_refused_and_nothing_is_written() {
     let host = Host::running("anna");
     let into = dir(&host, "small");
-    let Some(small) = Small::at(into.clone(), "16M") else { return };
+    // Some room is always left to others: both files would fit without that.
+    let Some(small) = Small::at(into.clone(), "34M") else { return };
     let window = Window::with(&host, &json!({ "accept": true, "dir": into }));
     for version in [1, 2] {
         let guest = window.guest(version);
@@ -40,7 +41,7 @@ fn c23_an_offer_that_has_no_room_is_refused_and_nothing_is_written() {
         guest.close(&session).expect(200);
         assert!(window.read("one.bin") == files[0].content && window.read("two.bin") == files[1].content);
         names(&into).iter().for_each(|name| fs::remove_file(into.join(name)).expect("it is ours"));
-        small.resize("16M");
+        small.resize("34M");
     }
 }
 
@@ -48,7 +49,7 @@ fn c23_an_offer_that_has_no_room_is_refused_and_nothing_is_written() {
 fn c23_a_disk_that_fills_up_at_byte_n_costs_one_file_and_recovers() {
     let host = Host::running("anna");
     let into = dir(&host, "small");
-    let Some(_small) = Small::at(into.clone(), "24M") else { return };
+    let Some(_small) = Small::at(into.clone(), "48M") else { return };
     for (version, chunked) in [(1, false), (2, true)] {
         let window = Window::with(&host, &json!({ "accept": true, "dir": into }));
         let guest = window.guest(version);
@@ -56,7 +57,7 @@ fn c23_a_disk_that_fills_up_at_byte_n_costs_one_file_and_recovers() {
         let files = [File::new("large.bin", &bytes(12)), File::new("letter.txt", b"Dear Anna")];
         let transmissions = guest.prepared(&session, &files);
         // Somebody else takes the room away after it was promised.
-        fs::write(into.join("hog"), bytes(16)).expect("there is room");
+        fs::write(into.join("hog"), bytes(40)).expect("there is room");
         let request = if chunked {
             let path = guest.upload_path(&session, &files[0].id, &transmissions[0]);
             let head = format!("PUT {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -100,9 +101,11 @@ fn c23_a_directory_that_goes_away_or_may_not_be_written_is_told_and_told_apart()
     assert_eq!(found.iter().filter(|name| *name == "two.txt").count(), usize::from(status == 200), "{found:?}");
     guest.close(&session);
     window.close();
-    // One that cannot be made: nobody is told where it is.
-    fs::write(host.path("file"), "mine").expect("the home is ours");
-    let window = Window::with(&host, &json!({ "accept": true, "dir": host.path("file/below") }));
+    // One that cannot be made any more: no guest is told where it is.
+    let into = dir(&host, "other");
+    let window = Window::with(&host, &json!({ "accept": true, "dir": into }));
+    fs::remove_dir(&into).expect("it is empty");
+    fs::write(&into, "mine").expect("the home is ours");
     let guest = window.guest(2);
     let session = guest.session(&window.pin);
     let answer = guest.prepare(&session, &files).expect(500);
@@ -118,8 +121,9 @@ fn c23_a_read_only_file_system_is_an_error_of_one_offer() {
     }
     let host = Host::running("anna");
     let into = dir(&host, "small");
-    let Some(_small) = Small::at(into.clone(), "16M,ro") else { return };
+    let Some(small) = Small::at(into.clone(), "48M") else { return };
     let window = Window::with(&host, &json!({ "accept": true, "dir": into }));
+    small.resize("48M,ro");
     let guest = window.guest(1);
     let session = guest.session(&window.pin);
     let files = [File::new("one.txt", b"one")];

@@ -375,3 +375,69 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_answered_before_the_connection_broke_is_read_first() {
+        let certificate = Certificate::new(&[]).unwrap();
+        let config = certificate.client(None).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(certificate.server().unwrap());
+        let accept = async {
+            let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            stream.read_u8().await.unwrap();
+            // More than this is not read: so it ends with a reset.
+            sleep(Duration::from_millis(200)).await;
+            stream.write_all(b"answer").await.unwrap();
+            stream.flush().await.unwrap();
+        };
+        let connect = async {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::IpAddress(address.ip().into());
+            let stream = TlsConnector::from(config).connect(name, tcp).await.unwrap();
+            let mut wire = Wire { stream, pulse: Arc::new(Pulse::new(false)), broken: None };
+            wire.write_all(&[0; 64 << 10]).await.unwrap();
+            wire.flush().await.unwrap();
+            wire
+        };
+        let (mut wire, ()) = tokio::join!(connect, accept);
+        sleep(Duration::from_millis(100)).await;
+        let write = async { wire.write_all(&vec![0; 32 << 20]).await };
+        assert!(timeout(Duration::from_millis(500), write).await.is_err(), "the writer says nothing");
+        let mut answer = [0; 6];
+        wire.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        let error = wire.read_u8().await.unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_counts_from_the_last_byte() {
+        let pulse = Arc::new(Pulse::new(false));
+        let start = Instant::now();
+        let work = async {
+            sleep(STALL - AGAIN).await;
+            pulse.beat(|beat| beat.last = Instant::now());
+            sleep(STALL - AGAIN).await;
+            pulse.beat(|beat| beat.last = Instant::now());
+            pulse.complete();
+        };
+        tokio::join!(pulse.stops(CLOSE), work);
+        assert_eq!(start.elapsed(), 2 * (STALL - AGAIN) + CLOSE);
+        let silent = Pulse::new(false);
+        let start = Instant::now();
+        silent.stops(CLOSE).await;
+        assert_eq!(start.elapsed(), STALL);
+    }
+}

@@ -385,6 +385,20 @@ async fn what_breaks_is_offered_again_under_another_transmission() {
     assert_eq!(app.arrived().iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     app.was_content();
 
+    let app = stage
+        .app(|seen| match (seen.step(), seen.nth, &seen.body) {
+            ("prepare-upload", 0, Some(_)) => Some(Reply::Cut),
+            // No reason to doubt the method, which was right before.
+            ("upload", 1, Some(_)) => Some(Reply::Say(404, String::new())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(why(&stage.sent(scanned(&app, Some(2))).await), (TransferState::Done, ""));
+    let offers = app.seen().iter().filter(|it| it.step() == "prepare-upload").count();
+    assert_eq!((offers, app.arrived().len()), (3, 3));
+    assert!(!app.steps().contains(&"POST v2/upload".to_owned()));
+    app.was_content();
+
     let app = stage.app(|seen| (seen.step() == "upload" && seen.nth > 0).then_some(Reply::Cut)).await;
     let view = stage.sent(scanned(&app, Some(2))).await;
     assert_eq!(why(&view), (TransferState::Failed, "peer_offline"));
