@@ -34,6 +34,7 @@ mod conflicts;
 mod contract;
 mod doors;
 mod guesses;
+mod guest_crowd;
 mod guest_http;
 mod guest_names;
 mod guest_pins;
