@@ -37,6 +37,7 @@ mod guesses;
 mod guest_crowd;
 mod guest_http;
 mod guest_names;
+mod guest_patience;
 mod guest_pins;
 mod guest_sessions;
 mod guest_space;
