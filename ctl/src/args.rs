@@ -358,7 +358,7 @@ pub struct Receive {
     /// Where to, and how.
     #[command(flatten)]
     pub place: Place,
-    /// End after one transfer; the exit code says how it went
+    /// End after one transfer; the exit code says how it went, 7 if none came
     #[arg(long)]
     pub once: bool,
     /// Let everybody in who knows the PIN, and accept every offer

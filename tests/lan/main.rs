@@ -1,6 +1,7 @@
 //! Several hosts on one wire.
 
 mod discovery;
+mod guests;
 mod hostile;
 mod kills;
 mod links;

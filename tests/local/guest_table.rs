@@ -90,7 +90,7 @@ fn hold(cells: &[Cell]) {
     let (mut checked, mut wrong) = (0, Vec::new());
     for version in [1, 2] {
         for cell in cells.iter().filter(|cell| cell.only.is_none_or(|only| only == version)) {
-            let dir = host.path(&format!("guests-{version}-{}", checked));
+            let dir = host.path(&format!("guests-{version}-{checked}"));
             let window = Window::with(&host, &json!({ "accept": !cell.asking, "dir": dir }));
             let guest = window.guest(version);
             let case = Case { host: &host, window, guest };

@@ -6,10 +6,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use kith_proto::control::Code;
 use kith_proto::control::event::Event;
 use kith_proto::control::method::{GuestOpenParams, InboxAccept, InboxReject, Snapshot, TransferParams, TransferShow};
-use kith_proto::control::types::{Direction, Question, QuestionKind, QuestionState, Transfer, TransferState, Window};
+use kith_proto::control::types::{
+    Direction, Failure, Question, QuestionKind, QuestionState, Transfer, TransferState, Window,
+};
+use kith_proto::control::{ApiError, Code};
 use serde::{Deserialize as _, Serialize};
 
 use super::guest::{self, Door};
@@ -104,6 +106,9 @@ impl Reception<'_> {
             if let Some(incoming) = client.heard() {
                 self.hear(client, incoming)?;
             } else if self.guests.is_empty() && self.door.as_ref().is_some_and(Door::is_closed) {
+                if self.args.once {
+                    return Err(Failure::from(ApiError::new(Code::TimedOut, "nobody sent anything in time")).into());
+                }
                 self.progress.aside(|| self.ctx.out.note("the door is closed: nobody can connect any more"));
                 return Ok(());
             } else if let Some(question) = self.questions.pop_front() {

@@ -143,9 +143,17 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
     let show = TransferParams { transfer: now.id.clone() };
     let mut progress = Progress::new(ctx.out);
     let mut told_queued = false;
+    let mut told_hash = false;
     loop {
         if ctx.out.is_json() && !no_wait {
             ctx.out.object(&now)?;
+        }
+        if let Some(hash) = now.certificate_hash.as_deref().filter(|_| !told_hash) {
+            told_hash = true;
+            progress.aside(|| {
+                ctx.out.note("the receiver may show this hash of this device's certificate, to be compared:");
+                view::hash(hash).iter().for_each(|line| ctx.out.note(line));
+            });
         }
         progress.update(&now);
         if now.state == TransferState::Queued && !told_queued {

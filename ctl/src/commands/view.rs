@@ -227,7 +227,8 @@ pub fn outcome(out: Output, transfer: &Transfer) -> Result<()> {
         (TransferState::Done, _) => {
             let count = transfer.problem_count;
             transfer.problems.iter().for_each(|problem| out.note(&format!("{}: {}", problem.path, problem.reason)));
-            untold("incomplete", format!("{count} of {} entries were not delivered", transfer.entries))
+            let what = if count == 1 { "1 entry was".to_owned() } else { format!("{count} entries were") };
+            untold("incomplete", format!("{what} not delivered"))
         }
         (TransferState::Canceled, _) => untold("canceled", "the transfer was canceled".to_owned()),
         (_, Some(failure)) => Err(failure.clone().into()),

@@ -163,6 +163,13 @@ fn a_guest_whose_files_still_come_is_not_left_when_the_window_closes() {
 }
 
 #[test]
+fn who_waits_for_one_hears_that_none_came() {
+    let ran = receiving(|| vec![closed()], unknown).run("receive --yes --once");
+    assert_eq!(ran.exit, Some(7), "{ran:?}");
+    assert!(ran.stderr.contains("nobody sent anything in time"), "{ran:?}");
+}
+
+#[test]
 fn a_window_that_was_missed_closing_is_closed() {
     let fake = receiving(|| vec![Lagged], unknown);
     assert_eq!(fake.run("receive --yes").exit, Some(0));
@@ -306,6 +313,18 @@ fn send_needs_no_terminal_where_pin_and_hash_are_given() {
     assert!(!ran.stderr.contains("123456"), "{ran:?}");
     let ran = fake.run(&format!("send Cargo.toml --to h --pin 123456 --hash {HASH} --no-wait"));
     assert_eq!((ran.exit, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "t1\n", ""));
+}
+
+#[test]
+fn the_sender_shows_its_own_hash_once() {
+    let shows = |state: &str| {
+        let mut transfer = to_guest(state);
+        transfer["certificate_hash"] = json!(HASH);
+        updated(transfer)
+    };
+    let ran = sending(move || ["offered", "active", "done"].map(shows).into())
+        .run(&format!("send Cargo.toml --to h --pin 123456 --hash {HASH}"));
+    assert_eq!((ran.exit, ran.stderr.matches("0123 4567 89ab cdef").count()), (Some(0), 4), "{ran:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 
+use kith_proto::control::{ApiError, Code};
 use kith_proto::path::PathError;
 use kith_proto::text;
 
@@ -109,6 +110,25 @@ impl Error {
             Self::Denied { .. } => "denied",
             Self::TooManyOpen { .. } => "too_many_open",
             Self::Io { .. } => "io",
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let code = match error.reason() {
+            "not_found" => Code::FileNotFound,
+            "denied" => Code::FileDenied,
+            "no_space" => Code::NoSpace,
+            "quota" => Code::Quota,
+            "too_large" => Code::TooLarge,
+            "io" | "too_many_open" => Code::Internal,
+            _ => Code::InvalidParam,
+        };
+        let told = Self::new(code, error.to_string());
+        match code {
+            Code::NoSpace => told.hint("make room, or choose another directory with --to"),
+            _ => told,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kith_proto::control::types::{Conflict, TransferState};
-use kith_proto::control::{ApiError, Code};
 use kith_proto::guest::{Refusal, Upload, Version};
 use tokio::sync::mpsc;
 
@@ -75,8 +74,7 @@ impl Engine {
             Ok(tree) => Arc::new(tree),
             Err(error) => {
                 let refusal = refusal(&error);
-                let code = if refusal == Refusal::NoSpace { Code::NoSpace } else { Code::FileDenied };
-                self.book.end(id, TransferState::Failed, Some(ApiError::new(code, error.to_string())));
+                self.book.end(id, TransferState::Failed, Some(error.into()));
                 return Err(refusal);
             }
         };

@@ -63,6 +63,7 @@ pub fn begun(direction: Direction, state: TransferState, address: &str, title: &
         entries_done: 0,
         bytes: None,
         bytes_done: 0,
+        certificate_hash: None,
         text: None,
         dir: None,
         placed: Vec::new(),

@@ -126,6 +126,11 @@ impl From<Failure> for ApiError {
 }
 
 impl Door {
+    /// By which certificate this device is known there.
+    pub fn own_hash(&self) -> CertificateHash {
+        self.certificate.hash
+    }
+
     /// The door at one of `addresses`; with `expected`, only with this certificate. This device shows one certificate
     /// of its own, made for this door alone.
     pub fn new(dial: Dial, addresses: Vec<SocketAddr>, expected: Option<CertificateHash>) -> Result<Self, ApiError> {

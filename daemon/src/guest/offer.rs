@@ -76,8 +76,7 @@ pub fn walk(reader: &Reader, paths: &[PathBuf], gone: &CancellationToken) -> Res
         };
         // One after the other: here two of one name may lie side by side.
         let mut problems = Vec::new();
-        files::walk(reader, std::slice::from_ref(path), &mut sink, &mut |it| problems.push(it))
-            .map_err(|error| explain(&error))?;
+        files::walk(reader, std::slice::from_ref(path), &mut sink, &mut |it| problems.push(it))?;
         skipped.extend(problems);
     }
     if found.files.len() > limits::GUEST_FILES_MAX {
@@ -164,18 +163,6 @@ fn problem(skipped: Skipped) -> Problem {
         reason => reason,
     };
     Problem { path: skipped.path, reason: reason.to_owned() }
-}
-
-/// What a failure of the files means for the one who asked.
-fn explain(error: &files::Error) -> ApiError {
-    let code = match error.reason() {
-        "not_found" => Code::FileNotFound,
-        "denied" => Code::FileDenied,
-        "too_large" => Code::TooLarge,
-        "io" | "too_many_open" => Code::Internal,
-        _ => Code::InvalidParam,
-    };
-    ApiError::new(code, error.to_string())
 }
 
 #[cfg(test)]

@@ -41,7 +41,9 @@ impl Guests {
             if open.desk.is_shut() {
                 return Err(Refusal::Rejected);
             }
-            let by = Some(visitor.address.to_string());
+            // Where a question is asked, that tells it.
+            let silent = version == Version::V1 || open.accept;
+            let by = silent.then(|| visitor.address.to_string());
             let news = std::mem::replace(&mut open.view.pinged_by, by.clone()) != by;
             // Whoever is being served is not disturbed by others' questions.
             if version == Version::V2 && open.desk.is_taken() {

@@ -239,6 +239,10 @@ impl Sending {
             versions.push(version);
             connection = door.connect().await?;
         }
+        if versions.contains(&Version::V2) {
+            let own = door.own_hash().to_string();
+            self.engine.book.change(&self.id, |view| view.certificate_hash = Some(own));
+        }
         session::register(door, connection, &versions, &pin).await
     }
 

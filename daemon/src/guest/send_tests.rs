@@ -422,7 +422,9 @@ async fn a_session_that_is_over_in_the_middle_is_not_asked_again() {
     let view = stage.sent(scanned(&app, Some(2))).await;
     assert_eq!(why(&view), (TransferState::Failed, "protocol"));
     assert_eq!(problems(&view), [("files/b", "not_sent"), ("files/c", "not_sent")]);
-    assert_eq!(app.steps()[1..4], ["POST v2/prepare-upload", "PUT v2/upload", "PUT v2/upload"]);
+    let steps = ["POST v2/register", "POST v2/prepare-upload", "PUT v2/upload", "PUT v2/upload"];
+    assert_eq!(app.steps()[..4], steps);
+    assert_eq!(app.steps()[4..], ["POST v2/close-connection"]);
 
     // After the last file it is no problem at all.
     let app = stage.app(|seen| (seen.step() == "close-connection").then(|| Reply::Say(401, String::new()))).await;

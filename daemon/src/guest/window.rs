@@ -158,8 +158,7 @@ impl Engine {
         let chosen = params.dir.map(PathBuf::from);
         if let Some(dir) = chosen.clone() {
             // Now, and not when somebody's files are at the door.
-            let opened = self.tasks.blocking(move || Tree::open(&dir).map(drop)).await;
-            opened.map_err(|error| ApiError::new(Code::InvalidParam, error.to_string()))?;
+            self.tasks.blocking(move || Tree::open(&dir).map(drop)).await?;
         }
         let dir = chosen.unwrap_or_else(|| self.settings.paths.downloads.clone());
         if self.window().as_ref().is_some_and(|open| open.standing) {

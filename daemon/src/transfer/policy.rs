@@ -11,7 +11,7 @@ use super::Engine;
 use super::book::{self, Record};
 use super::state::{self, Key};
 use crate::clock;
-use crate::files::{self, Tree};
+use crate::files::Tree;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -82,25 +82,7 @@ pub async fn today(engine: &Engine, record: &Record) -> Result<u64, state::Error
 
 /// Where the files of an accepted offer go, and whether there is room.
 pub fn place(dir: &Path, bytes: u64) -> Result<Tree, ApiError> {
-    Tree::open_with_room(dir, bytes).map_err(|error| explain(&error))
-}
-
-/// What a failure of the files means for the one who asked.
-pub fn explain(error: &files::Error) -> ApiError {
-    let code = match error.reason() {
-        "not_found" => Code::FileNotFound,
-        "denied" => Code::FileDenied,
-        "no_space" => Code::NoSpace,
-        "quota" => Code::Quota,
-        "too_large" => Code::TooLarge,
-        "io" | "too_many_open" => Code::Internal,
-        _ => Code::InvalidParam,
-    };
-    let explained = ApiError::new(code, error.to_string());
-    match code {
-        Code::NoSpace => explained.hint("make room, or choose another directory with --to"),
-        _ => explained,
-    }
+    Ok(Tree::open_with_room(dir, bytes)?)
 }
 
 /// Somebody says yes.

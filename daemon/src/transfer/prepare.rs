@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{self, OutEntry, PAGE, Record, SHOWN};
-use super::policy::explain;
 use super::state::{self, Key};
 use super::{Content, Engine, SendRequest, spool};
 use crate::clock;
@@ -252,7 +251,7 @@ fn walk(
         let called_off = engine.book.state(key) != Some(TransferState::Preparing);
         if broken.is_some() || called_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    files::walk(&reader(record), paths, &mut sink, &mut |it| skipped.push(it)).map_err(|error| explain(&error))?;
+    files::walk(&reader(record), paths, &mut sink, &mut |it| skipped.push(it))?;
     if let Some(error) = broken {
         return Err(error);
     }

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::{self, OutEntry, Record};
-use super::policy::explain;
 use super::state::{self, Key};
 use crate::clock;
 use crate::files::{self, Reader};
@@ -175,8 +174,7 @@ pub async fn feed(engine: &Arc<Engine>, key: &Key, data: Vec<u8>, end: bool) -> 
     let bytes = written.map_err(|error| spool_failed(&place, error))?;
     if end {
         let number = engine.book.record(key).ok_or(state::Error::Gone)?.number;
-        let (_, stat) =
-            engine.tasks.blocking(move || files::open_source(&Reader::own(), &place)).await.map_err(|e| explain(&e))?;
+        let (_, stat) = engine.tasks.blocking(move || files::open_source(&Reader::own(), &place)).await?;
         let sized = engine.book.store.write(move |tx| book::complete(tx, number, &stat)).await;
         sized.map_err(state::Error::from)?;
         engine.book.set(key, |record| record.bytes = Some(bytes)).await?;
@@ -187,5 +185,5 @@ pub async fn feed(engine: &Arc<Engine>, key: &Key, data: Vec<u8>, end: bool) -> 
 }
 
 fn spool_failed(path: &Path, error: io::Error) -> ApiError {
-    explain(&files::Error::from_io(path.display(), error))
+    files::Error::from_io(path.display(), error).into()
 }

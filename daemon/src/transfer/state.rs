@@ -346,6 +346,7 @@ impl Live {
             entries_done: details.entries_done,
             bytes: record.bytes,
             bytes_done: details.bytes_done,
+            certificate_hash: None,
             text: record.text.clone(),
             dir: record.dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             placed: details.placed.clone(),

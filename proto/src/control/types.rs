@@ -396,6 +396,10 @@ pub struct Transfer {
     pub bytes: Option<u64>,
     /// Bytes that need not be sent any more.
     pub bytes_done: u64,
+    /// The certificate hash by which a guest that is sent to knows this device, for people to compare there: 64
+    /// lower-case hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_hash: Option<String>,
     /// A text that is sent as itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
