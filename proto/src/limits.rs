@@ -127,5 +127,5 @@ pub const GUEST_RESTART_SECONDS: u64 = 3;
 pub const GUEST_QR: usize = 4 << 10;
 /// Transfers with guests that are over and still shown.
 pub const GUEST_TRANSFERS: usize = 100;
-/// Questions that wait for an answer at once.
+/// Guests at once who want a certificate hash compared.
 pub const GUEST_QUESTIONS: usize = 16;

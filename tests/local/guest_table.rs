@@ -4,7 +4,7 @@
 use std::fs;
 
 use kith_tests::guest::{
-    File, Guest, Window, answer, decide, fresh, offering, preparing, question, registering, request,
+    File, Guest, Window, answer, decide, during, fresh, offering, preparing, question, registering, request,
 };
 use kith_tests::host::Host;
 use kith_tests::https::{Answer, Identity};
@@ -127,26 +127,19 @@ fn ping_answers_as_the_table_says() {
             case.guest.caller.ask(head.as_bytes())
         }),
         cell("confirmed by the user", 200, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.ping());
+            let confirm = || {
                 if case.guest.version == 2 {
                     let asked = question(case.host, "compare");
                     assert_eq!(asked["certificate_hash"], case.window.hash, "the hash to compare is the receiver's");
                     answer(case.host, "compare", true);
                 }
-                waiting.join().expect("an answer")
-            })
+            };
+            during(|| case.guest.ping(), confirm)
         })
         .asking(),
-        cell("refused by the user", 403, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.ping());
-                answer(case.host, "compare", false);
-                waiting.join().expect("an answer")
-            })
-        })
-        .asking()
-        .only(2),
+        cell("refused by the user", 403, |case| during(|| case.guest.ping(), || answer(case.host, "compare", false)))
+            .asking()
+            .only(2),
         cell("a version that is to come", 406, |case| {
             case.guest.caller.ask(&request("POST", "/api/v3/ping", &[], b""))
         }),
@@ -172,11 +165,7 @@ fn register_answers_as_the_table_says() {
             case.guest.post("register", body.as_bytes())
         }),
         cell("somebody lets it in", 200, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.register(&case.window.pin));
-                answer(case.host, "connect", true);
-                waiting.join().expect("an answer")
-            })
+            during(|| case.guest.register(&case.window.pin), || answer(case.host, "connect", true))
         })
         .asking(),
         cell("nothing", 400, |case| case.guest.post("register", b"")),
@@ -217,11 +206,7 @@ fn register_answers_as_the_table_says() {
         cell("half a PIN", 401, |case| case.guest.register(&case.window.pin[..5])),
         cell("a PIN with a blank", 401, |case| case.guest.register(&format!("{} ", case.window.pin))),
         cell("somebody says no", 403, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.register(&case.window.pin));
-                answer(case.host, "connect", false);
-                waiting.join().expect("an answer")
-            })
+            during(|| case.guest.register(&case.window.pin), || answer(case.host, "connect", false))
         })
         .asking(),
         cell("somebody else is being served", 409, |case| {
@@ -233,14 +218,14 @@ fn register_answers_as_the_table_says() {
             case.guest.register(&case.window.pin)
         }),
         cell("somebody else is being asked about", 409, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.register(&case.window.pin));
+            let mut second = None;
+            let knock = || {
                 question(case.host, "connect");
-                let second = case.thief().register(&case.window.pin);
+                second = Some(case.thief().register(&case.window.pin));
                 answer(case.host, "connect", true);
-                waiting.join().expect("an answer").expect(200);
-                second
-            })
+            };
+            during(|| case.guest.register(&case.window.pin), knock).expect(200);
+            second.expect("an answer")
         })
         .asking(),
         cell("another PIN while somebody is being served", 401, |case| {
@@ -346,12 +331,11 @@ fn prepare_answers_as_the_table_says() {
             other.prepare(&case.session(), &[letter()])
         }),
         cell("somebody says no", 403, |case| {
-            std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| case.guest.prepare(&case.session(), &[letter()]));
+            let reject = || {
                 answer(case.host, "connect", true);
                 decide(case.host, false);
-                waiting.join().expect("an answer")
-            })
+            };
+            during(|| case.guest.prepare(&case.session(), &[letter()]), reject)
         })
         .asking(),
         cell("the same nonce again", 409, |case| {

@@ -13,11 +13,11 @@ use crate::raw::{Key, Wire};
 use crate::support::{dir, file, friends, names, offer, send_later, text};
 
 /// Clears the screen, sets the title, writes the clipboard, links, returns, colours, hides and reverses.
-const EVIL: &str =
+pub const EVIL: &str =
     "a\x1b[2J\x1b]0;t\x07\x1b]52;c;eA==\x07\x1b]8;;http://x\x07\r\n\u{9b}31m\u{202e}gpj.\u{200b}\u{7f}%s%n<b>";
 
 /// Whether a terminal that shows `text` would do anything but show it.
-fn acts(text: &str) -> bool {
+pub fn acts(text: &str) -> bool {
     text.chars().any(|c| {
         c.is_control() && c != '\n' && c != '\t'
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -26,7 +26,7 @@ fn acts(text: &str) -> bool {
 
 /// Runs every command that shows something, in both forms; nothing that it says acts on a terminal.
 #[track_caller]
-fn check_shown(host: &Host, id: &str, peer: &str) {
+pub fn check_shown(host: &Host, id: &str, peer: &str) {
     for arguments in [
         vec!["transfers", "list", "--all"],
         vec!["transfers", "show", id],

@@ -16,11 +16,11 @@ use crate::support::{
 };
 
 /// A file system of its own, in memory.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
     /// Mounts `size` at `place`; nothing where that is not allowed.
-    fn at(place: PathBuf, size: &str) -> Option<Self> {
+    pub fn at(place: PathBuf, size: &str) -> Option<Self> {
         if !is_root() {
             require::skip("mount", "only root may mount");
             return None;
@@ -36,7 +36,7 @@ impl Small {
     }
 
     /// Gives it another size.
-    fn resize(&self, size: &str) {
+    pub fn resize(&self, size: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0), PATIENCE).ok();
     }
 }

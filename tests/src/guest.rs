@@ -322,3 +322,16 @@ pub fn decide(host: &Host, accept: bool) -> Value {
     door.call(method, json!({ "transfer": offer["id"] }));
     offer
 }
+
+/// Does `work`, which has to wait for somebody, and what that somebody does `meanwhile`.
+#[track_caller]
+pub fn during<T: Send>(work: impl FnOnce() -> T + Send, meanwhile: impl FnOnce()) -> T {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(work);
+        meanwhile();
+        match waiting.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

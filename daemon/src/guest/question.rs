@@ -53,7 +53,7 @@ impl Questions {
     }
 
     /// Asks, and waits for the answer. The question is withdrawn when nobody waits for the answer any more. `None` when
-    /// there are too many questions already, or one of this kind about this address.
+    /// too many want something compared already, or when there is a question of this kind about this address.
     pub async fn ask(&self, ask: Ask) -> Option<bool> {
         let Ask { kind, address, certificate_hash, transfer, patience } = ask;
         let (answer, answered) = oneshot::channel();
@@ -70,7 +70,10 @@ impl Questions {
         {
             let mut open = self.0.lock();
             let twin = |other: &Open| other.view.kind == kind && other.view.address == view.address;
-            if open.len() >= limits::GUEST_QUESTIONS || open.iter().any(twin) {
+            // Anybody may want something compared; who is asked about otherwise knows the PIN, or was dialled.
+            let compared = open.iter().filter(|other| other.view.kind == QuestionKind::Compare).count();
+            let crowded = kind == QuestionKind::Compare && compared >= limits::GUEST_QUESTIONS;
+            if crowded || open.iter().any(twin) {
                 return None;
             }
             open.push(Open { view: view.clone(), answer });

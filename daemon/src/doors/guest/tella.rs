@@ -178,7 +178,9 @@ async fn receive(
 async fn whole(tella: &Tella, mut body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
     let deadline = Instant::now() + JSON;
     let mut all = Vec::new();
-    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| Refusal::TooSlow)? {
+    loop {
+        let soon = deadline.min(Instant::now() + PROGRESS);
+        let Some(frame) = timeout_at(soon, body.frame()).await.map_err(|_| Refusal::TooSlow)? else { break };
         let content: Bytes = frame.map_err(|_| Refusal::Malformed)?.into_data().unwrap_or_default();
         if all.len() + content.len() > max {
             drain(tella, body);
