@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use kith_proto::control::types::{Conflict, TransferState};
 use kith_proto::guest::{Refusal, Upload, Version};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::book::{self, SHOWN};
 use super::desk::{Slip, Visitor};
@@ -181,11 +181,21 @@ impl Arriving {
         Ok(())
     }
 
-    /// That was all: checks, and gives the file its name.
-    pub async fn finish(mut self) -> Result<(), Refusal> {
+    /// That was all: checks, and gives the file its name. A guest that has gone meanwhile will ask for it again, and is
+    /// told then that it arrived.
+    pub async fn finish(self) -> Result<(), Refusal> {
         if self.received < self.slip.size {
             return Err(Refusal::Short);
         }
+        let (done, outcome) = oneshot::channel();
+        let tasks = self.engine.tasks.clone();
+        tasks.spawn("guest file", async move {
+            let _ = done.send(self.place().await);
+        });
+        outcome.await.unwrap_or(Err(Refusal::Broken))
+    }
+
+    async fn place(mut self) -> Result<(), Refusal> {
         self.hand_over().await?;
         let _ = self.pieces.send(Piece::End).await;
         let placed = self.outcome().await?;
