@@ -1,7 +1,7 @@
 //! What several tests need.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -42,8 +42,10 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     let mirror = Relay::to(bert.address().parse().expect("an address"));
     let (code, _) = bert.ctl_refused(&["pair", &mirror.address().to_string(), "--pin", "000000"]);
     assert_eq!(code, "is_self");
-    anna.configure(&at_port(mirror.address().port()));
+    let door = mirror.address();
     drop(mirror);
+    wait_closed(door);
+    anna.configure(&at_port(door.port()));
     anna.start();
     let relay = Relay::to(bert.address().parse().expect("an address"));
     let mut window = bert.ctl_spawn(&["pair", "--json"]);
@@ -58,8 +60,16 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
 /// A port that nobody listens on.
 #[track_caller]
 pub fn free_port() -> u16 {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    address.expect("a free port").port()
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    wait_closed(address);
+    address.port()
+}
+
+/// Waits until nobody listens at `address`: what another test starts at that moment has an open copy of a listener that
+/// was closed here, until it runs.
+#[track_caller]
+fn wait_closed(address: SocketAddr) {
+    wait::until_true("a port to be free", PATIENCE, || TcpStream::connect(address).is_err());
 }
 
 /// Two megabytes a second: sixty of them are under way for half a minute, however long a busy machine takes to get in
