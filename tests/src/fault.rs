@@ -59,7 +59,12 @@ enum Way {
 impl Relay {
     /// A relay in fair weather in front of `target`.
     pub fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::at(0, target)
+    }
+
+    /// The same on this port.
+    pub fn at(port: u16, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             target,
