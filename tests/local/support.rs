@@ -1,7 +1,7 @@
 //! What several tests need.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -39,11 +39,13 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     bert.start();
     // Nor may he call on Anna, for he would tell her his port: where her door will be he finds himself, and so leaves
     // that address alone as long as he runs.
-    let mirror = Relay::to(bert.address().parse().expect("an address"));
+    let door = free_port();
+    let mirror = Relay::at(door, bert.address().parse().expect("an address"));
     let (code, _) = bert.ctl_refused(&["pair", &mirror.address().to_string(), "--pin", "000000"]);
     assert_eq!(code, "is_self");
-    anna.configure(&at_port(mirror.address().port()));
     drop(mirror);
+    wait_closed(door);
+    anna.configure(&at_port(door));
     anna.start();
     let relay = Relay::to(bert.address().parse().expect("an address"));
     let mut window = bert.ctl_spawn(&["pair", "--json"]);
@@ -55,11 +57,20 @@ pub fn relayed() -> (Host, Host, PathBuf, Relay) {
     (anna, bert, into, relay)
 }
 
-/// A port that nobody listens on.
+/// A port that kithd can have: free on every address, for what is free on one of them need not be.
 #[track_caller]
 pub fn free_port() -> u16 {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    address.expect("a free port").port()
+    let any = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), (Ipv4Addr::UNSPECIFIED, 0).into()];
+    let address = TcpListener::bind(any.as_slice()).and_then(|listener| listener.local_addr()).expect("a free port");
+    wait_closed(address.port());
+    address.port()
+}
+
+/// Waits until nobody listens on `port`: what another test starts at that moment has an open copy of a listener that
+/// was closed here, until it runs.
+#[track_caller]
+fn wait_closed(port: u16) {
+    wait::until_true("a port to be free", PATIENCE, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
 }
 
 /// Two megabytes a second: sixty of them are under way for half a minute, however long a busy machine takes to get in

@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::wait;
@@ -30,11 +29,10 @@ pub struct Weather {
     pub half_close_at: Option<u64>,
 }
 
-/// A relay on 127.0.0.1 in front of one target. Dropped: every connection through it is cut, and its port is free.
+/// A relay on 127.0.0.1 in front of one target. Dropped: every connection through it is cut.
 pub struct Relay {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -61,7 +59,12 @@ enum Way {
 impl Relay {
     /// A relay in fair weather in front of `target`.
     pub fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::at(0, target)
+    }
+
+    /// The same on this port.
+    pub fn at(port: u16, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             target,
@@ -72,9 +75,9 @@ impl Relay {
             connections: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        let task = Arc::clone(&shared);
-        let accepting = Some(std::thread::spawn(move || task.accept(&listener)));
-        Self { address, shared, accepting }
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || accepting.accept(&listener));
+        Self { address, shared }
     }
 
     /// Where to connect to.
@@ -114,10 +117,8 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.cut();
-        // Wakes the thread that accepts, and has it close the door.
-        if let (Ok(_), Some(accepting)) = (TcpStream::connect(self.address), self.accepting.take()) {
-            drop(accepting.join());
-        }
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(self.address));
     }
 }
 
