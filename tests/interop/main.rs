@@ -1,4 +1,5 @@
 //! Programs that others wrote, from the protocols' own documents.
 
 mod avahi;
-mod readme;
+mod receivers;
+mod tella;
