@@ -2,4 +2,5 @@
 
 mod avahi;
 mod receivers;
+mod schema;
 mod tella;
