@@ -37,6 +37,12 @@ pub fn device_name(raw: &str, max: usize) -> String {
     if name.is_empty() { "device".to_owned() } else { name.trim_end().to_owned() }
 }
 
+/// At most `max` bytes of `text`, cut between characters.
+pub fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    text.get(..end).unwrap_or_default()
+}
+
 /// Characters that change how the text around them is shown.
 pub fn is_hostile(c: char) -> bool {
     c.is_control()

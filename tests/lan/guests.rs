@@ -1,9 +1,9 @@
 //! Devices that are not paired: each opens its guest door for the other.
 
 use kith_tests::host::Host;
-use kith_tests::lab;
 use kith_tests::process::Running;
 use kith_tests::{PATIENCE, tree, wait};
+use kith_tests::{guest, lab};
 use serde_json::{Value, json};
 
 use crate::net::{LONG, assert_same_file, file, network, text};
@@ -21,16 +21,11 @@ fn shown(window: &Value, key: &str) -> String {
     window[key].as_str().expect("a text").to_owned()
 }
 
-/// Waits for the open question of this kind, and answers it.
+/// Says yes or no to the next question of this kind, and returns it.
 fn answer(host: &Host, kind: &str, accept: bool) -> Value {
-    let mut door = host.door();
-    let question = wait::until("a question", PATIENCE, || {
-        let state = door.call("events.subscribe", json!({"kinds": ["question:updated"]}));
-        let questions = state["snapshot"]["questions"].as_array().expect("a list").clone();
-        questions.into_iter().find(|question| question["kind"] == kind)
-    });
-    door.call("guest.answer", json!({"question": question["question"], "accept": accept}));
-    question
+    let asked = guest::question(host, kind);
+    host.door().call("guest.answer", json!({ "question": asked["question"], "accept": accept }));
+    asked
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
+use kith_tests::door::Door;
 use kith_tests::host::Host;
 use kith_tests::process::run;
 use kith_tests::{PATIENCE, binaries, require};
+use serde_json::json;
 
 use crate::support::{is_root, public_kithctl, text};
 
@@ -26,6 +28,8 @@ fn f42_socket_and_directory_are_for_the_owner() {
     command.envs(kithd.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let daemon = kith_tests::process::Running::spawn(&mut command);
     kith_tests::wait::until_true("the socket", PATIENCE, || UnixStream::connect(&socket).is_ok());
+    // It listens a moment before it has its mode; whoever is answered finds it so.
+    Door::connect(&socket).call("daemon.status", json!({}));
     assert_eq!(mode(&socket), 0o600);
     assert_eq!(mode(&host.path("new/deeper")), 0o700);
     assert_eq!(mode(&host.path("new")), 0o700);

@@ -111,7 +111,7 @@ fn c23_a_directory_that_goes_away_or_may_not_be_written_is_told_and_told_apart()
     let answer = guest.prepare(&session, &files).expect(500);
     assert_eq!(answer.json(), json!({ "error": "Server error" }));
     let failed = host.door().call("transfer.list", json!({ "all": true }))["transfers"][0].clone();
-    assert_eq!((&failed["state"], &failed["reason"]["code"]), (&json!("failed"), &json!("file_denied")));
+    assert_eq!((&failed["state"], &failed["reason"]["code"]), (&json!("failed"), &json!("invalid_param")));
 }
 
 #[test]

@@ -29,13 +29,22 @@ pub fn giver_and_taker() -> (Host, Host, PathBuf) {
     (anna, bert, dir)
 }
 
-/// As [`giver_and_taker`], with a relay between Anna and Bert's peer door.
+/// As [`giver_and_taker`], with a relay between Anna and Bert's peer door, which nothing of Anna's goes past.
 #[track_caller]
 pub fn relayed() -> (Host, Host, PathBuf, Relay) {
-    let (anna, mut bert) = (Host::running("anna"), Host::new("bert"));
-    // Not the port that follows from his id, which Anna could guess and so go past the relay.
-    bert.configure(&format!("[discovery]\nenabled = false\n[peer]\nport = {}\n", free_port()));
+    let (mut anna, mut bert) = (Host::new("anna"), Host::new("bert"));
+    let at_port = |port| format!("[discovery]\nenabled = false\n[peer]\nport = {port}\n");
+    // Not the port that follows from his id, which Anna could guess.
+    bert.configure(&at_port(free_port()));
     bert.start();
+    // Nor may he call on Anna, for he would tell her his port: where her door will be he finds himself, and so leaves
+    // that address alone as long as he runs.
+    let mirror = Relay::to(bert.address().parse().expect("an address"));
+    let (code, _) = bert.ctl_refused(&["pair", &mirror.address().to_string(), "--pin", "000000"]);
+    assert_eq!(code, "is_self");
+    anna.configure(&at_port(mirror.address().port()));
+    drop(mirror);
+    anna.start();
     let relay = Relay::to(bert.address().parse().expect("an address"));
     let mut window = bert.ctl_spawn(&["pair", "--json"]);
     let shown = window.json_line(PATIENCE);

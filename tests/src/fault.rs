@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::wait;
@@ -29,10 +30,11 @@ pub struct Weather {
     pub half_close_at: Option<u64>,
 }
 
-/// A relay on 127.0.0.1 in front of one target. Dropped: every connection through it is cut.
+/// A relay on 127.0.0.1 in front of one target. Dropped: every connection through it is cut, and its port is free.
 pub struct Relay {
     address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -70,9 +72,9 @@ impl Relay {
             connections: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || accepting.accept(&listener));
-        Self { address, shared }
+        let task = Arc::clone(&shared);
+        let accepting = Some(std::thread::spawn(move || task.accept(&listener)));
+        Self { address, shared, accepting }
     }
 
     /// Where to connect to.
@@ -112,8 +114,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.cut();
-        // Wakes the thread that accepts.
-        drop(TcpStream::connect(self.address));
+        // Wakes the thread that accepts, and has it close the door.
+        if let (Ok(_), Some(accepting)) = (TcpStream::connect(self.address), self.accepting.take()) {
+            drop(accepting.join());
+        }
     }
 }
 

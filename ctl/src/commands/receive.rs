@@ -310,7 +310,8 @@ fn offer(transfer: &Transfer) -> Vec<String> {
     )];
     for entry in transfer.preview.iter().take(SHOWN) {
         let size = entry.size.map(|bytes| format!("  {}", view::size(bytes))).unwrap_or_default();
-        lines.push(format!("  {}{size}", entry.path));
+        let media_type = entry.media_type.as_ref().map(|it| format!("  {it}")).unwrap_or_default();
+        lines.push(format!("  {}{size}{media_type}", entry.path));
     }
     let more = transfer.entries.saturating_sub(transfer.preview.len().min(SHOWN) as u64);
     if more > 0 {

@@ -117,8 +117,12 @@ pub fn hash(reader: &Reader, found: Found, gone: &CancellationToken) -> (Vec<Off
 
 /// The first entries, as people see them.
 pub fn preview(files: &[FoundFile], shown: usize) -> Vec<OfferedEntry> {
-    let entry =
-        |file: &FoundFile| OfferedEntry { path: file.path.clone(), kind: "file".to_owned(), size: Some(file.size) };
+    let entry = |file: &FoundFile| OfferedEntry {
+        path: file.path.clone(),
+        kind: "file".to_owned(),
+        size: Some(file.size),
+        media_type: None,
+    };
     files.iter().take(shown).map(entry).collect()
 }
 

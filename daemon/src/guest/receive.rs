@@ -10,7 +10,7 @@ use kith_proto::control::{ApiError, Code};
 use kith_proto::guest::{
     Accepted, OfferedFile, Pong, Prepare, Refusal, Register, Registered, Transmission, Version, file_name,
 };
-use kith_proto::limits;
+use kith_proto::{limits, text};
 use tokio_util::sync::CancellationToken;
 
 use super::book::{self, Answer, SHOWN};
@@ -21,6 +21,8 @@ use crate::{clock, hook, store};
 
 const CONSENT: Duration = Duration::from_secs(limits::GUEST_CONSENT_SECONDS);
 const COMPARE: Duration = Duration::from_secs(limits::GUEST_COMPARE_SECONDS);
+/// What is shown of a media type, in bytes.
+const MEDIA_TYPE: usize = 100;
 const REST_MS: i64 = limits::GUEST_PIN_REST_SECONDS as i64 * 1000;
 
 /// Why a session is over.
@@ -229,13 +231,10 @@ fn item(file: &OfferedFile, types: &[String]) -> Item {
 
 /// An offer, as the inbox shows it.
 fn offered(files: &[OfferedFile], items: &HashMap<String, Item>, address: &str, title: &str) -> Transfer {
-    let mut cut = title.len().min(limits::OFFER_TITLE);
-    while !title.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    let mut view = book::begun(Direction::In, TransferState::Offered, address, &title[..cut]);
+    let title = text::cut(title, limits::OFFER_TITLE);
+    let mut view = book::begun(Direction::In, TransferState::Offered, address, title);
     let mut bytes = 0_u64;
-    for item in files.iter().filter_map(|file| items.get(&file.id)) {
+    for (file, item) in files.iter().filter_map(|file| Some((file, items.get(&file.id)?))) {
         if item.state == ItemState::Refused {
             book::add_problem(&mut view, item.name.as_str(), "type");
             continue;
@@ -244,7 +243,8 @@ fn offered(files: &[OfferedFile], items: &HashMap<String, Item>, address: &str, 
         bytes = bytes.saturating_add(item.size);
         if view.preview.len() < SHOWN {
             let path = item.name.to_string();
-            view.preview.push(OfferedEntry { path, kind: "file".to_owned(), size: Some(item.size) });
+            let media_type = file.media_type.as_deref().map(|it| text::cut(it, MEDIA_TYPE).to_owned());
+            view.preview.push(OfferedEntry { path, kind: "file".to_owned(), size: Some(item.size), media_type });
         }
     }
     view.bytes = Some(bytes);

@@ -179,7 +179,7 @@ pub fn details(connection: &Connection, number: i64) -> rusqlite::Result<Details
     let mut preview =
         connection.prepare_cached("SELECT path, kind, size FROM entry WHERE transfer = ?1 ORDER BY idx LIMIT ?2")?;
     let preview = preview.query_map(params![number, SHOWN], |row| {
-        Ok(OfferedEntry { path: row.get(0)?, kind: row.get(1)?, size: row.get(2)? })
+        Ok(OfferedEntry { path: row.get(0)?, kind: row.get(1)?, size: row.get(2)?, media_type: None })
     })?;
     let mut problems = connection.prepare_cached(
         "SELECT path, settled FROM entry WHERE transfer = ?1 AND settled != '' ORDER BY idx LIMIT ?2",

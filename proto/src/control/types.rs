@@ -372,6 +372,9 @@ pub struct OfferedEntry {
     /// The size of a file, if it is known before it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// The media type that a guest gives a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
 }
 
 /// A transfer between this device and another.

@@ -55,7 +55,7 @@ pub fn file_name(label: &str, media_type: Option<&str>) -> WirePath {
     };
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let fit = |mark: &str| {
-        let stem = cut(stem, PATH_COMPONENT.saturating_sub(mark.len() + suffix.len()));
+        let stem = text::cut(stem, PATH_COMPONENT.saturating_sub(mark.len() + suffix.len()));
         let stem = stem.trim_end_matches(|c: char| c.is_whitespace() || c == '.');
         WirePath::parse(&format!("{mark}{stem}{suffix}"))
     };
@@ -75,12 +75,6 @@ fn is_extension(text: &str) -> bool {
 fn extension_of(media_type: &str) -> Option<&'static str> {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     EXTENSIONS.iter().find(|(known, _)| *known == essence).map(|(_, extension)| *extension)
-}
-
-/// At most `max` bytes of `text`, cut between characters.
-fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]
