@@ -149,7 +149,7 @@ fn directories_are_taken_apart_and_empty_files_left_out() {
         fs::write(trip.join(name), content).expect("the home is ours");
     }
     let receiver = App::start(&host, "android", &[]);
-    let output = receiver.typed(&host, &[trip.clone()]);
+    let output = receiver.typed(&host, std::slice::from_ref(&trip));
     // Done but for what was left out, which is said.
     let last = output.clone().expect(1).json();
     assert_eq!((&last["state"], output.error()["error"]["code"].as_str()), (&json!("done"), Some("incomplete")));
