@@ -1,10 +1,11 @@
-//! What the machine can do at best: files over plain rustls, hashed with BLAKE3 on arrival, written. Two processes as the
-//! daemons are two, threads that block, no names checked, nothing journalled, no progress.
+//! What the machine can do at best: files over plain rustls, hashed on arrival, written. Two processes as the daemons are
+//! two, threads that block, no names checked, nothing journalled, no progress.
 //!
 //! On the wire: for each file the length of its path, its path, its size, its bytes; at the end a length of zero; then
 //! one byte back.
 
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use sha2::{Digest, Sha256};
 
 /// The hidden words with which this program starts itself as one of the two.
 pub const RECEIVE: &str = "baseline-receive";
@@ -25,9 +27,9 @@ const PIECE: usize = 256 << 10;
 /// One of the two processes.
 pub fn main(words: &[&str]) -> anyhow::Result<()> {
     match *words {
-        [RECEIVE, target, sync] => receive(Path::new(target), sync == "sync"),
+        [RECEIVE, target, sync, hash] => receive(Path::new(target), sync == "sync", hash),
         [SEND, source, port, certificate] => send(Path::new(source), port.parse()?, Path::new(certificate)),
-        _ => anyhow::bail!("{RECEIVE} TARGET sync|plain, or {SEND} SOURCE PORT CERTIFICATE"),
+        _ => anyhow::bail!("{RECEIVE} TARGET sync|plain blake3|sha256, or {SEND} SOURCE PORT CERTIFICATE"),
     }
 }
 
@@ -35,7 +37,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn receive(target: &Path, sync: bool) -> anyhow::Result<()> {
+fn receive(target: &Path, sync: bool, hash: &str) -> anyhow::Result<()> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
     let certificate = target.join(".certificate");
     fs::write(&certificate, made.cert.der())?;
@@ -59,7 +61,7 @@ fn receive(target: &Path, sync: bool) -> anyhow::Result<()> {
         stream.read_exact(&mut size)?;
         let mut left = u64::from_be_bytes(size);
         let mut file = File::create(path)?;
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Hasher::new(hash);
         while left > 0 {
             let want = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             stream.read_exact(&mut piece[..want])?;
@@ -67,7 +69,7 @@ fn receive(target: &Path, sync: bool) -> anyhow::Result<()> {
             file.write_all(&piece[..want])?;
             left -= want as u64;
         }
-        std::hint::black_box(hasher.finalize());
+        hasher.finish();
         if sync {
             file.sync_all()?;
         }
@@ -77,6 +79,32 @@ fn receive(target: &Path, sync: bool) -> anyhow::Result<()> {
     stream.flush()?;
     fs::remove_file(certificate)?;
     Ok(())
+}
+
+/// As Kith's two doors hash.
+enum Hasher {
+    Blake3(Box<blake3::Hasher>),
+    Sha256(Sha256),
+}
+
+impl Hasher {
+    fn new(name: &str) -> Self {
+        if name == "sha256" { Self::Sha256(Sha256::new()) } else { Self::Blake3(Box::default()) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Blake3(hasher) => drop(hasher.update(bytes)),
+            Self::Sha256(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn finish(self) {
+        match self {
+            Self::Blake3(hasher) => drop(black_box(hasher.finalize())),
+            Self::Sha256(hasher) => drop(black_box(hasher.finalize())),
+        }
+    }
 }
 
 fn read_path(stream: &mut impl Read) -> anyhow::Result<Option<PathBuf>> {

@@ -212,7 +212,7 @@ fn switches(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// A line of /proc/PID/status in MiB.
-fn memory(pid: u32, what: &str) -> anyhow::Result<f64> {
+pub fn memory(pid: u32, what: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with(what)).with_context(|| format!("no {what}"))?;
     let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;

@@ -2,7 +2,7 @@
 //! the same machine. The contestants take turns; what is printed is the median.
 //!
 //! ```text
-//! cargo kith-bench [--quick] [--rounds N] [--dir DIR]
+//! cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures]
 //! ```
 //!
 //! Source and target lie below DIR (the temporary directory unless told), both ends run here. `--quick` shows in a
@@ -10,6 +10,7 @@
 
 mod baseline;
 mod figures;
+mod guest;
 mod others;
 mod race;
 mod table;
@@ -32,7 +33,11 @@ pub struct Plan {
     pub idle: u64,
     /// Where everything lies.
     pub dir: PathBuf,
+    /// The one part to measure, instead of all.
+    pub only: Option<String>,
 }
+
+type Part = fn(&Plan, &mut table::Table) -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -46,22 +51,34 @@ fn main() -> anyhow::Result<()> {
     }
     kith_tests::binaries::kithd();
     let mut table = table::Table::default();
-    race::run(&plan, &mut table).context("the races")?;
-    figures::run(&plan, &mut table).context("the figures")?;
+    let parts: [(&str, Part); 3] = [("races", race::run), ("guest", guest::run), ("figures", figures::run)];
+    for (name, run) in parts {
+        if plan.only.as_deref().is_none_or(|only| only == name) {
+            run(&plan, &mut table).context(name)?;
+        }
+    }
     println!("{table}");
     Ok(())
 }
 
 fn plan(words: &[&str]) -> anyhow::Result<Plan> {
-    let mut plan =
-        Plan { large: 1 << 30, small: 5000, small_size: 4096, rounds: 5, idle: 30, dir: std::env::temp_dir() };
+    let mut plan = Plan {
+        large: 1 << 30,
+        small: 5000,
+        small_size: 4096,
+        rounds: 5,
+        idle: 30,
+        dir: std::env::temp_dir(),
+        only: None,
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
             "--quick" => plan = Plan { large: 64 << 20, small: 500, rounds: 2, idle: 5, ..plan },
             "--rounds" => plan.rounds = words.next().context("--rounds N")?.parse()?,
             "--dir" => plan.dir = std::path::absolute(words.next().context("--dir DIR")?)?,
-            _ => bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR]"),
+            "--only" => plan.only = Some((*words.next().context("--only races|guest|figures")?).to_owned()),
+            _ => bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures]"),
         }
     }
     Ok(plan)

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::baseline;
 
 /// The end of patience for one transfer.
-const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// Brings `source` into the directory `target`, which is empty, and says how long that took.
 pub trait Contestant {
@@ -27,8 +27,7 @@ pub trait Contestant {
 
 /// Everyone who can run here.
 pub fn all(dir: &Path) -> Vec<Box<dyn Contestant>> {
-    let mut all: Vec<Box<dyn Contestant>> =
-        vec![Box::new(Kith::new(dir)), Box::new(Baseline { sync: false }), Box::new(Baseline { sync: true })];
+    let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Kith::new(dir)), Box::new(PLAIN), Box::new(SYNCED)];
     match Rsync::new(dir) {
         Ok(rsync) => all.push(Box::new(rsync)),
         Err(why) => eprintln!("without rsync: {why}"),
@@ -76,20 +75,30 @@ impl Contestant for Kith {
     }
 }
 
-/// Plain rustls → BLAKE3 → file; with `sync`, each file is on the disk before it counts, as Kith promises.
-struct Baseline {
+/// Plain rustls → hash → file.
+pub struct Baseline {
+    /// What the table calls it.
+    name: &'static str,
+    hash: &'static str,
+    /// Each file is on the disk before it counts, as Kith promises.
     sync: bool,
 }
 
+const PLAIN: Baseline = Baseline { name: "rustls → hash → file", hash: "blake3", sync: false };
+const SYNCED: Baseline = Baseline { name: "rustls → hash → file, fsync", hash: "blake3", sync: true };
+/// Against uploads of guests, which are hashed otherwise.
+pub const SHA256: Baseline = Baseline { name: "rustls → SHA-256 → file, fsync", hash: "sha256", sync: true };
+
 impl Contestant for Baseline {
     fn name(&self) -> &'static str {
-        if self.sync { "rustls → hash → file, fsync" } else { "rustls → hash → file" }
+        self.name
     }
 
     fn carry(&mut self, source: &Path, target: &Path) -> Duration {
         let myself = std::env::current_exe().expect("a program knows where it lies");
         let how = if self.sync { "sync" } else { "plain" };
-        let mut receiver = Running::spawn(Command::new(&myself).arg(baseline::RECEIVE).arg(target).arg(how));
+        let mut receiver =
+            Running::spawn(Command::new(&myself).arg(baseline::RECEIVE).arg(target).args([how, self.hash]));
         let line = receiver.line(PATIENCE).expect("the receiver says where it listens");
         let (port, certificate) = line.split_once(' ').expect("a port and a file");
         let mut sender = Command::new(&myself);
@@ -252,29 +261,33 @@ impl Contestant for TarNc {
     }
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+/// How long `work` takes.
+pub fn timed(work: impl FnOnce()) -> Duration {
     let started = Instant::now();
     work();
     started.elapsed()
 }
 
-fn program(name: &str) -> Command {
+/// `name`, also when it is one of the administrator's programs.
+pub fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.env("PATH", require::search_path());
     command
 }
 
-fn installed(name: &str) -> Result<PathBuf, String> {
+/// Where `name` lies, or that it does not.
+pub fn installed(name: &str) -> Result<PathBuf, String> {
     require::program(name).ok_or_else(|| format!("{name} is not installed"))
 }
 
-fn free_port() -> u16 {
+/// A port where nobody listens.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Waits until somebody listens at `port`, without connecting: the next connection may be the only one it takes.
-fn wait_listening(port: u16) -> Result<(), String> {
+pub fn wait_listening(port: u16) -> Result<(), String> {
     let (port, listens) = (format!(":{port:04X}"), "0A");
     let found = wait::attempt(PATIENCE, || {
         let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
@@ -284,6 +297,7 @@ fn wait_listening(port: u16) -> Result<(), String> {
     found.ok_or_else(|| "it does not listen".to_owned())
 }
 
-fn text(path: &Path) -> String {
+/// A path as text.
+pub fn text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }

@@ -12,7 +12,7 @@ use crate::others::{Contestant, all};
 use crate::table::{Table, median};
 
 /// A contestant's name and its median time.
-type Result = (&'static str, Duration);
+pub type Result = (&'static str, Duration);
 
 /// Runs both races.
 pub fn run(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
@@ -53,7 +53,8 @@ fn small_target(other: &str) -> Option<(f64, &'static str)> {
     }
 }
 
-fn race(
+/// Lets `contestants` take turns.
+pub fn race(
     contestants: &mut [Box<dyn Contestant>],
     source: &Path,
     home: &Path,
@@ -92,7 +93,8 @@ fn size(path: &Path) -> anyhow::Result<(u64, u64)> {
     Ok(sum)
 }
 
-fn rows(
+/// The results: how much faster the first one is than each of the others.
+pub fn rows(
     table: &mut Table,
     figure: &str,
     results: &[Result],

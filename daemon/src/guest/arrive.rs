@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use kith_proto::control::types::{Conflict, TransferState};
 use kith_proto::guest::{Refusal, Upload, Version};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::book::{self, SHOWN};
 use super::desk::{Slip, Visitor};
@@ -18,8 +17,11 @@ use super::write::{self, Piece};
 use super::{Engine, Guests};
 use crate::files::{self, Placed, Tree};
 
-/// Pieces of an upload that wait for the disk: hyper hands over what a read gave, 128 KiB at most.
-const PIECES: usize = 8;
+/// Bytes that are hashed and written at once: hyper hands over what is in one TLS record, and to wake the writer for each
+/// costs more than to gather them.
+const PIECE: usize = 256 << 10;
+/// Pieces of an upload that are in memory: one is gathered, the others wait for the disk.
+const PIECES: usize = 4;
 
 /// Where the files of an offer go.
 #[derive(Clone)]
@@ -42,17 +44,29 @@ impl Guests {
         let slip =
             self.0.with_window(|open| open.desk.begin_upload(version, visitor, request, length, Instant::now()))?;
         let place = self.0.places().get(&slip.transfer).cloned();
-        let mut arriving =
-            Arriving { engine: self.0.clone(), slip, pieces: None, outcome: None, received: 0, arrived: false };
+        let (pieces, queue) = mpsc::channel(PIECES + 1);
+        let (returned, spare) = mpsc::channel(PIECES);
+        for _ in 1..PIECES {
+            let _ = returned.try_send(Vec::new());
+        }
+        let mut arriving = Arriving {
+            engine: self.0.clone(),
+            slip,
+            pieces,
+            spare,
+            gathered: Vec::new(),
+            outcome: None,
+            received: 0,
+            arrived: false,
+        };
         let Place { tree, conflict, tag } = place.ok_or(Refusal::NoTransmission)?;
         let slip = &arriving.slip;
         let tag = format!("{tag}-{}", uuid::Uuid::new_v4().simple());
         let upload =
             write::Upload { tree, name: slip.name.clone(), tag, size: slip.size, sha256: slip.sha256, conflict };
-        let (pieces, queue) = mpsc::channel(PIECES);
+        let queue = write::Queue { pieces: queue, spare: returned };
         let runtime = tokio::runtime::Handle::current();
         arriving.outcome = Some(Box::pin(self.0.tasks.blocking(move || write::run(&upload, queue, &runtime))));
-        arriving.pieces = Some(pieces);
         Ok(arriving)
     }
 }
@@ -132,7 +146,10 @@ impl Engine {
 pub struct Arriving {
     engine: Arc<Engine>,
     slip: Slip,
-    pieces: Option<mpsc::Sender<Piece>>,
+    pieces: mpsc::Sender<Piece>,
+    /// Memory for the next pieces.
+    spare: mpsc::Receiver<Vec<u8>>,
+    gathered: Vec<u8>,
     outcome: Option<Outcome>,
     received: u64,
     arrived: bool,
@@ -142,23 +159,45 @@ type Outcome = Pin<Box<dyn Future<Output = Result<Placed, write::Error>> + Send>
 
 impl Arriving {
     /// The next bytes.
-    pub async fn content(&mut self, content: Bytes) -> Result<(), Refusal> {
+    pub async fn content(&mut self, content: &[u8]) -> Result<(), Refusal> {
         let length = content.len() as u64;
         if self.received + length > self.slip.size {
             return Err(Refusal::TooLarge);
         }
-        self.hand_over(Piece::Content(content)).await?;
+        if self.slip.over.is_cancelled() {
+            return Err(Refusal::NoSession);
+        }
+        let mut rest = content;
+        while !rest.is_empty() {
+            let (fits, more) = rest.split_at(rest.len().min(PIECE - self.gathered.len()));
+            self.gathered.extend_from_slice(fits);
+            rest = more;
+            if self.gathered.len() == PIECE {
+                self.hand_over().await?;
+            }
+        }
         self.received += length;
         self.engine.book.progress(&self.slip.transfer, |view| view.bytes_done += length);
         Ok(())
     }
 
-    /// That was all: checks, and gives the file its name.
-    pub async fn finish(mut self) -> Result<(), Refusal> {
+    /// That was all: checks, and gives the file its name. A guest that has gone meanwhile will ask for it again, and is
+    /// told then that it arrived.
+    pub async fn finish(self) -> Result<(), Refusal> {
         if self.received < self.slip.size {
             return Err(Refusal::Short);
         }
-        self.hand_over(Piece::End).await?;
+        let (done, outcome) = oneshot::channel();
+        let tasks = self.engine.tasks.clone();
+        tasks.spawn("guest file", async move {
+            let _ = done.send(self.place().await);
+        });
+        outcome.await.unwrap_or(Err(Refusal::Broken))
+    }
+
+    async fn place(mut self) -> Result<(), Refusal> {
+        self.hand_over().await?;
+        let _ = self.pieces.send(Piece::End).await;
         let placed = self.outcome().await?;
         self.arrived = true;
         self.engine.book.change(&self.slip.transfer, |view| {
@@ -176,16 +215,23 @@ impl Arriving {
         Ok(())
     }
 
-    async fn hand_over(&mut self, piece: Piece) -> Result<(), Refusal> {
-        let pieces = self.pieces.as_ref().ok_or(Refusal::Broken)?;
-        let sent = tokio::select! {
-            () = self.slip.over.cancelled() => return Err(Refusal::NoSession),
-            sent = pieces.send(piece) => sent,
+    async fn hand_over(&mut self) -> Result<(), Refusal> {
+        let piece = Piece::Content(std::mem::take(&mut self.gathered));
+        let handed = async {
+            self.pieces.send(piece).await.ok()?;
+            self.spare.recv().await
         };
-        match sent {
-            Ok(()) => Ok(()),
+        let spare = tokio::select! {
+            () = self.slip.over.cancelled() => return Err(Refusal::NoSession),
+            spare = handed => spare,
+        };
+        match spare {
+            Some(spare) => {
+                self.gathered = spare;
+                Ok(())
+            }
             // The writer has given up; it says why.
-            Err(_) => self.outcome().await.map(|_| ()).and(Err(Refusal::Broken)),
+            None => self.outcome().await.map(|_| ()).and(Err(Refusal::Broken)),
         }
     }
 

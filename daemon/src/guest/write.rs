@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kith_proto::control::types::Conflict;
 use kith_proto::path::WirePath;
 use sha2::{Digest, Sha256};
@@ -15,9 +14,17 @@ use crate::files::{self, EarlySync, Part, Placed, Tree};
 /// What comes of an upload, piece by piece.
 pub enum Piece {
     /// The next bytes.
-    Content(Bytes),
+    Content(Vec<u8>),
     /// That was all. Pieces that end without it were broken off.
     End,
+}
+
+/// The writer's end of an upload.
+pub struct Queue {
+    /// What comes.
+    pub pieces: mpsc::Receiver<Piece>,
+    /// Where the memory of pieces goes that are written: new memory for each would cost more than to copy into old.
+    pub spare: mpsc::Sender<Vec<u8>>,
 }
 
 /// A file on its way in.
@@ -51,9 +58,9 @@ pub enum Error {
 }
 
 /// Takes an upload to its end. What does not become a file leaves nothing behind. Blocks.
-pub fn run(upload: &Upload, pieces: mpsc::Receiver<Piece>, runtime: &Handle) -> Result<Placed, Error> {
+pub fn run(upload: &Upload, queue: Queue, runtime: &Handle) -> Result<Placed, Error> {
     let part = upload.tree.part(&upload.name, &upload.tag, true)?;
-    match fill(upload, &part, pieces, runtime) {
+    match fill(upload, &part, queue, runtime) {
         Ok(()) => {
             let placed = part.place(upload.conflict).inspect_err(|_| {
                 let _ = upload.tree.remove_part(&upload.name, &upload.tag);
@@ -70,20 +77,23 @@ pub fn run(upload: &Upload, pieces: mpsc::Receiver<Piece>, runtime: &Handle) -> 
     }
 }
 
-fn fill(upload: &Upload, part: &Part, mut pieces: mpsc::Receiver<Piece>, runtime: &Handle) -> Result<(), Error> {
+fn fill(upload: &Upload, part: &Part, mut queue: Queue, runtime: &Handle) -> Result<(), Error> {
     part.reserve(upload.size)?;
     let mut digest = upload.sha256.map(|_| Sha256::new());
     let mut sync = EarlySync::from(0);
     let mut offset = 0;
     loop {
-        match pieces.blocking_recv() {
-            Some(Piece::Content(content)) => {
+        match queue.pieces.blocking_recv() {
+            Some(Piece::Content(mut content)) => {
                 if let Some(digest) = &mut digest {
                     digest.update(&content);
                 }
                 part.write_at(&content, offset)?;
                 offset += content.len() as u64;
                 sync.step(runtime, part.file(), offset).map_err(|error| failed(upload, error))?;
+                content.clear();
+                // Nobody fills it any more after the last piece.
+                let _ = queue.spare.try_send(content);
             }
             Some(Piece::End) => break,
             None => return Err(Error::Gone),

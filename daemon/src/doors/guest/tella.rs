@@ -167,7 +167,7 @@ async fn receive(
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         };
         gained += content.len() as u64;
-        arriving.content(content).await?;
+        arriving.content(&content).await?;
         if gained >= limits::GUEST_BODY_BYTES {
             (deadline, gained) = (Instant::now() + PROGRESS, 0);
         }
