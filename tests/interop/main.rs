@@ -1,4 +1,6 @@
 //! Programs that others wrote, from the protocols' own documents.
 
 mod avahi;
-mod readme;
+mod receivers;
+mod schema;
+mod tella;

@@ -24,6 +24,16 @@
 //! protocol    a paired device that does not keep to the protocol: its content
 //! sessions    several connections and several peers
 //!
+//! guest_table     the guest door: the protocol's table of statuses, cell by cell
+//! guest_sessions  who is served, in which order, and for how long a window is open
+//! guest_uploads   content: more, less, other than declared, twice at once
+//! guest_names     names that guests choose
+//! guest_pins      guessing, and where secrets are not
+//! guest_http      HTTP and TLS, and what only looks like it
+//! guest_crowd     thousands of strangers, few descriptors, little memory
+//! guest_patience  the slow and the silent
+//! guest_space     full disks, directories that go away
+//!
 //! support     what several of these need
 //! raw         the peer door by hand: TLS, frames
 //! stage       a paired device whose key is in our hands

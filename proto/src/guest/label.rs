@@ -55,9 +55,11 @@ pub fn file_name(label: &str, media_type: Option<&str>) -> WirePath {
     };
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let fit = |mark: &str| {
-        let stem = text::cut(stem, PATH_COMPONENT.saturating_sub(mark.len() + suffix.len()));
-        let stem = stem.trim_end_matches(|c: char| c.is_whitespace() || c == '.');
-        WirePath::parse(&format!("{mark}{stem}{suffix}"))
+        let kept = text::cut(stem, PATH_COMPONENT.saturating_sub(mark.len() + suffix.len()));
+        // What a cut laid bare; other blanks belong to the name.
+        let bare = kept.len() < stem.len();
+        let kept = if bare { kept.trim_end_matches(|c: char| c.is_whitespace() || c == '.') } else { kept };
+        WirePath::parse(&format!("{mark}{kept}{suffix}"))
     };
     // What is still refused is reserved on some system, as "con.txt" is; with a mark in front it is not.
     fit("").or_else(|_| fit("_")).unwrap_or_else(|_| WirePath::nameless())
@@ -112,6 +114,7 @@ mod tests {
             ("archive.tar.gz", None, "archive.tar.gz"),
             (&long, Some("image/jpeg"), &kept_long),
             (&cut_at_blank, Some("text/plain"), "_com1.x.txt"),
+            ("blank .txt", None, "blank .txt"),
             (".kith-0123456789abcdef.part", None, "kith-0123456789abcdef.part"),
         ] {
             assert_eq!(file_name(label, media_type).as_str(), name, "{label:?}");

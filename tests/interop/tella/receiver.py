@@ -124,9 +124,9 @@ class App:
         if not data:
             return None
         method, target, headers, data = self.head(secure, data)
-        step = "?"
+        step = target.split("?")[0].rsplit("/", 1)[-1]
         try:
-            step, version = self.route(target)
+            version = self.route(target)
             for name in ("expect", "transfer-encoding"):
                 if name in {header.lower() for header in headers}:
                     raise Complaint(f"{step}: {name}")
@@ -209,13 +209,13 @@ class App:
     # ---- the protocol
 
     def route(self, target):
-        match = re.fullmatch(r"/api/v(\d)/([a-z-]+)", target.split("?")[0])
+        match = re.fullmatch(r"/api/v(\d)/[a-z-]+", target.split("?")[0])
         if not match:
             raise Refused(404, "Not found")
-        version, step = int(match[1]), match[2]
+        version = int(match[1])
         if f"v{version}" not in self.habits:
             raise Refused(self.options.other, "Unsupported version")
-        return step, version
+        return version
 
     def answer(self, secure, step, method, target, length, data, version):
         if self.fails(step):
