@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::{Span, Zoned};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use kith_proto::guest::CertificateHash;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType};
 use rustls::client::Resumption;
@@ -84,9 +85,9 @@ pub fn shown(connection: &CommonState) -> Option<CertificateHash> {
     connection.peer_certificates()?.first().map(|der| CertificateHash::of(der))
 }
 
-/// Year, month and day so many days from today.
+/// Year, month and day so many days from today, as certificates count them: in UTC.
 fn day(offset: i32) -> (i32, u8, u8) {
-    let date = Zoned::now().date().saturating_add(Span::new().days(offset));
+    let date = Timestamp::now().to_zoned(TimeZone::UTC).date().saturating_add(Span::new().days(offset));
     (date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
 }
 
