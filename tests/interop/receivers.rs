@@ -203,3 +203,28 @@ fn what_a_receiver_refuses_with_is_said_in_words() {
         assert_eq!(fs::read_dir(&receiver.dir).expect("a directory").count(), 0);
     }
 }
+
+#[test]
+fn e40_a_redirect_is_not_followed_and_a_proxy_is_not_asked() {
+    if !programs() {
+        return;
+    }
+    let mut host = Host::new("anna");
+    // Where nobody listens: whoever asks a proxy gets nowhere.
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        host.set_env(name, "http://127.0.0.1:9");
+        host.set_env(&name.to_uppercase(), "http://127.0.0.1:9");
+    }
+    host.start();
+    let elsewhere = App::start(&host, "ios", &[]);
+    let location = format!("https://127.0.0.1:{}/api/v2/register", elsewhere.port);
+    let mut receiver = App::start(&host, "ios", &["--fail", "register:307", "--location", &location]);
+    let output = receiver.typed(&host, &files(&host));
+    assert_eq!(output.status, 1, "{output:?}");
+    assert_eq!(output.error()["error"]["code"], "protocol", "{output:?}");
+    assert_eq!(receiver.steps("register"), ["POST ping 200", "POST register 307"]);
+    // The next one is sent straight to where it belongs, which has heard of nothing before.
+    let mut elsewhere = elsewhere;
+    done(elsewhere.typed(&host, &files(&host)), 3);
+    assert_eq!(elsewhere.steps("register"), ["POST ping 200", "POST register 200"]);
+}

@@ -168,6 +168,19 @@ fn a_stranger_with_curl_sends_a_file() {
     let said = run(fingerprint.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&pem), PATIENCE).ok();
     let hash = said.stdout.trim().rsplit('=').next().expect("a fingerprint").replace(':', "").to_lowercase();
     assert_eq!(hash, window.hash);
+    // What the apps look at: the kind of key, what it is for, every address that is shown, a clock that is a day off.
+    let mut openssl = program("openssl");
+    let said = run(openssl.args(["x509", "-noout", "-text", "-checkend", "86400", "-in"]).arg(&pem), PATIENCE).ok();
+    assert!(said.stdout.contains("NIST CURVE: P-256") && said.stdout.contains("TLS Web Server Authentication"));
+    for address in window.qr["ip_address"].as_array().expect("an array").iter().filter_map(Value::as_str) {
+        let mut openssl = program("openssl");
+        let check = run(openssl.args(["x509", "-noout", "-checkip", address, "-in"]).arg(&pem), PATIENCE).ok();
+        assert!(check.stdout.contains("does match certificate"), "{address}: {}", check.stdout);
+    }
+    let yesterday = run(program("date").args(["--utc", "--date", "yesterday 23:59:59", "+%s"]), PATIENCE).ok();
+    let mut openssl = program("openssl");
+    openssl.args(["verify", "-attime", yesterday.stdout.trim(), "-CAfile"]).arg(&pem).arg(&pem);
+    run(&mut openssl, PATIENCE).ok();
     let pages = [format!("{base}/register"), format!("{base}/prepare-upload"), format!("{base}/close-connection")];
     let post = |page: &str, body: Value| {
         let body = body.to_string();

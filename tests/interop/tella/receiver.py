@@ -146,6 +146,8 @@ class App:
         close = "one-shot" in self.habits or status >= 400
         body = b"ok" if "silent" in self.habits and step == "upload" and status == 200 else json.dumps(answer).encode()
         head = f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        if status in (301, 302, 307, 308):
+            head += f"Location: {self.options.location}\r\n"
         secure.sendall((head + ("Connection: close\r\n" if close else "") + "\r\n").encode() + body)
         self.after(step, status)
         return None if close or not data and self.asked_to_close(headers) else data
@@ -322,6 +324,8 @@ def main():
     parser.add_argument("--tls12", action="store_true")
     # How a version that is not spoken is answered.
     parser.add_argument("--other", type=int, default=404)
+    # Where a redirect that --fail asks for leads.
+    parser.add_argument("--location", default="")
     # STEP:STATUS, for the next request of that step, before its body is read; `received`: behind the body of an upload.
     parser.add_argument("--fail", action="append", default=[])
     App(parser.parse_args()).serve()
