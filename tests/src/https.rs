@@ -6,7 +6,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use kith_proto::guest::CertificateHash;
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{
@@ -114,7 +114,8 @@ impl Caller {
             None => TcpStream::connect_timeout(&self.to, PATIENCE)?,
             Some(from) => {
                 let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+                // No daemon that another test starts meanwhile shall have a copy.
+                let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
                 rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
                 rustix::net::connect(&socket, &self.to)?;
                 TcpStream::from(socket)
