@@ -75,8 +75,8 @@ fn people_compare_and_agree() {
     assert_eq!((&offer["title"], &offer["bytes"]), (&json!("A letter"), &json!(1 << 20)), "{offer}");
     assert!(!bert.path("in/letter.bin").exists(), "E38");
     bert.ctl(&["inbox", "accept", &shown(&offer, "id"), "--to", text(&bert.path("elsewhere"))]).ok();
-    anna.wait_transfer(&id, "done");
-    bert.wait_transfer(&shown(&offer, "id"), "done");
+    let ends = [anna.wait_transfer(&id, "done"), bert.wait_transfer(&shown(&offer, "id"), "done")];
+    assert_eq!(ends.map(|end| end["peer"]["protocol"].clone()), [json!(2), json!(2)]);
     assert_same_file(&letter, &bert.path("elsewhere/letter.bin"));
 }
 

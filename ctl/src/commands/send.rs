@@ -144,6 +144,7 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
     let mut progress = Progress::new(ctx.out);
     let mut told_queued = false;
     let mut told_hash = false;
+    let mut told_protocol = false;
     loop {
         if ctx.out.is_json() && !no_wait {
             ctx.out.object(&now)?;
@@ -154,6 +155,10 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
                 ctx.out.note("the receiver may show this hash of this device's certificate, to be compared:");
                 view::hash(hash).iter().for_each(|line| ctx.out.note(line));
             });
+        }
+        if let Some(version) = now.peer.protocol.filter(|_| !told_protocol) {
+            told_protocol = true;
+            progress.aside(|| ctx.out.note(&format!("version {version} of Tella's protocol is spoken")));
         }
         progress.update(&now);
         if now.state == TransferState::Queued && !told_queued {

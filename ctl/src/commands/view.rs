@@ -33,7 +33,10 @@ pub fn peer_name(peer: &PeerRef) -> String {
 pub fn party_name(party: &Party) -> String {
     match party.id {
         Some(id) => format!("{} ({id})", party.name),
-        None => format!("{} (not paired)", party.name),
+        None => {
+            let spoken = party.protocol.map(|version| format!(", Tella {version}")).unwrap_or_default();
+            format!("{} (not paired{spoken})", party.name)
+        }
     }
 }
 

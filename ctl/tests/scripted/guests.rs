@@ -316,15 +316,17 @@ fn send_needs_no_terminal_where_pin_and_hash_are_given() {
 }
 
 #[test]
-fn the_sender_shows_its_own_hash_once() {
+fn the_sender_shows_its_own_hash_and_the_version_once() {
     let shows = |state: &str| {
         let mut transfer = to_guest(state);
         transfer["certificate_hash"] = json!(HASH);
+        transfer["peer"]["protocol"] = json!(2);
         updated(transfer)
     };
     let ran = sending(move || ["offered", "active", "done"].map(shows).into())
         .run(&format!("send Cargo.toml --to h --pin 123456 --hash {HASH}"));
     assert_eq!((ran.exit, ran.stderr.matches("0123 4567 89ab cdef").count()), (Some(0), 4), "{ran:?}");
+    assert_eq!(ran.stderr.matches("version 2 of Tella's protocol").count(), 1, "{ran:?}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub fn begun(direction: Direction, state: TransferState, address: &str, title: &
     Transfer {
         id: uuid::Uuid::now_v7().to_string(),
         direction,
-        peer: Party { id: None, name: address.to_owned(), address: Some(address.to_owned()) },
+        peer: Party { id: None, name: address.to_owned(), address: Some(address.to_owned()), protocol: None },
         state,
         title: title.to_owned(),
         entries: 0,

@@ -138,7 +138,8 @@ impl Guests {
         let files: HashMap<_, _> =
             request.files.iter().map(|file| (file.id.clone(), item(file, &config.types))).collect();
         let title = if request.title.trim().is_empty() { "Files" } else { &request.title };
-        let view = offered(&request.files, &files, &visitor.address.to_string(), title);
+        let mut view = offered(&request.files, &files, &visitor.address.to_string(), title);
+        view.peer.protocol = Some(version.number());
         let id = view.id.clone();
         deciding.transfer = Some(id.clone());
         let bytes = view.bytes.unwrap_or_default();

@@ -38,7 +38,7 @@ const ROUNDS: usize = 3;
 pub async fn begin(engine: &Arc<Engine>, request: SendRequest) -> Result<Transfer, ApiError> {
     let SendRequest { receiver, paths, title, caller } = request;
     let title = title.filter(|title| !title.trim().is_empty()).unwrap_or_else(|| title_of(&paths));
-    let title = cut(&title, limits::OFFER_TITLE).to_owned();
+    let title = text::cut(&title, limits::OFFER_TITLE).to_owned();
     let address = match &receiver {
         Receiver::Typed { target, .. } => text::printable(target).into_owned(),
         Receiver::Scanned(qr) => qr.addresses.first().map_or_else(String::new, |ip| at(*ip, qr.port).to_string()),
@@ -194,7 +194,9 @@ impl Sending {
             Ok((self.arrive(way).await?, offered))
         };
         let (mut session, offered) = self.unless_over(Box::pin(start)).await?;
-        tracing::info!(id = self.id, version = session.version().number(), "sending to a guest");
+        let version = session.version().number();
+        self.engine.book.change(&self.id, |view| view.peer.protocol = Some(version));
+        tracing::info!(id = self.id, version, "sending to a guest");
         let outcome = self.unless_over(self.deliver(&mut session, &offered)).await;
         if !self.engine.tasks.stopping().is_cancelled() {
             session.close().await;
@@ -402,12 +404,6 @@ fn title_of(paths: &[PathBuf]) -> String {
         0 | 1 => first,
         n => format!("{first} and {} more", n - 1),
     }
-}
-
-/// At most `max` bytes, cut between characters.
-fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    &text[..end]
 }
 
 #[cfg(test)]

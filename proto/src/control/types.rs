@@ -215,11 +215,14 @@ pub struct Party {
     /// Where a guest is: `ip`, or `ip:port` if this device dialled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The version of Tella's protocol that is spoken with a guest, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u32>,
 }
 
 impl From<PeerRef> for Party {
     fn from(peer: PeerRef) -> Self {
-        Self { id: Some(peer.id), name: peer.name, address: None }
+        Self { id: Some(peer.id), name: peer.name, address: None, protocol: None }
     }
 }
 
