@@ -211,6 +211,25 @@ fn an_upload_that_breaks_off_is_forgotten_and_the_others_go_on() {
 }
 
 #[test]
+fn g46_what_a_kill_breaks_off_is_gone_after_the_next_start() {
+    let mut host = Host::running("anna");
+    let window = Window::open(&host);
+    fs::write(window.dir.join("mine"), "mine").expect("the home is ours");
+    let files = [large("one.bin", 3), File::new("two.txt", b"two")];
+    let (guest, session, transmissions) = offered(&window, 2, &files);
+    guest.upload(&session, &files[1], &transmissions[1]).expect(200);
+    let upload = guest.uploading(&session, &files[0], &transmissions[0]);
+    let mut connection = guest.caller.connect().expect("a handshake");
+    connection.write(&upload[..2 * MEBIBYTE]);
+    wait::until_true("a part", PATIENCE, || parts(&window.dir).len() == 1);
+    host.kill9();
+    assert_eq!(parts(&window.dir).len(), 1, "a kill cleans nothing up");
+    host.start();
+    wait::until_true("the part to go", PATIENCE, || parts(&window.dir).is_empty());
+    assert_eq!(window.names(), ["mine", "two.txt"]);
+}
+
+#[test]
 fn a_mismatch_costs_one_file_only_and_is_told_to_both_sides() {
     let host = Host::running("anna");
     let window = Window::open(&host);
