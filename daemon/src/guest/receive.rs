@@ -45,8 +45,11 @@ impl Guests {
             }
             // Where a question is asked, that tells it.
             let silent = version == Version::V1 || open.accept;
-            let by = silent.then(|| visitor.address.to_string());
-            let news = std::mem::replace(&mut open.view.pinged_by, by.clone()) != by;
+            let by = Some(visitor.address.to_string());
+            let news = silent && open.view.pinged_by != by;
+            if news {
+                open.view.pinged_by = by;
+            }
             // Whoever is being served is not disturbed by others' questions.
             if version == Version::V2 && open.desk.is_taken() {
                 return Err(Refusal::Busy);
@@ -83,8 +86,11 @@ impl Guests {
         if version == Version::V2 && visitor.certificate.is_none() {
             return Err(Refusal::Malformed);
         }
-        let tried = self.0.with_window(|open| Ok((open.desk.try_pin(request.pin.expose()), open.standing)));
-        // Without a window there is no PIN that could be right.
+        // Without a window, or in one that is over, there is no PIN that could be right, and none to be guessed.
+        let tried = self.0.with_window(|open| match open.desk.is_shut() {
+            true => Err(Refusal::WrongPin),
+            false => Ok((open.desk.try_pin(request.pin.expose()), open.standing)),
+        });
         let (tried, standing) = tried.map_err(|_| Refusal::WrongPin)?;
         if tried == Err(Refusal::WrongPin) {
             tracing::info!(address = %visitor.address, "a guest typed a wrong PIN");
