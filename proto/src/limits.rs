@@ -129,3 +129,44 @@ pub const GUEST_QR: usize = 4 << 10;
 pub const GUEST_TRANSFERS: usize = 100;
 /// Guests at once who want a certificate hash compared.
 pub const GUEST_QUESTIONS: usize = 16;
+
+/// The name of a journal, in bytes of UTF-8.
+pub const JOURNAL_NAME: usize = 128;
+/// Journals on one device, those that it left included.
+pub const JOURNALS: usize = 1_000;
+/// Devices that one journal is or was shared with.
+pub const JOURNAL_MEMBERS: usize = 4_096;
+/// The id of an entry, in bytes of UTF-8.
+pub const ENTRY_ID: usize = 256;
+/// The metadata of an entry, in bytes of JSON.
+pub const ENTRY_META: usize = 16 << 10;
+/// The body of an entry, in bytes.
+pub const ENTRY_BODY: usize = 16 << 20;
+/// Bodies up to this size, in bytes, travel within their row; longer ones follow it in chunks.
+pub const ENTRY_INLINE: usize = 64 << 10;
+/// Writers that one version knows of; older ones are forgotten first, which may show a conflict that is none.
+pub const ENTRY_WRITERS: usize = 64;
+/// How far ahead of this device's clock a stamp may be, in milliseconds: ten years.
+pub const STAMP_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
+/// Versions of one entry that lost a conflict and are kept.
+pub const ENTRY_HISTORY: usize = 10;
+/// How long they are kept, in milliseconds: 90 days.
+pub const ENTRY_HISTORY_MS: u64 = 90 * 86_400_000;
+/// How old a deletion is when it may be forgotten, in milliseconds: 30 days.
+pub const TOMBSTONE_MS: u64 = 30 * 86_400_000;
+/// How long a member may be silent and still keep deletions from being forgotten, in milliseconds: 180 days.
+pub const MEMBER_SILENT_MS: u64 = 180 * 86_400_000;
+/// Entries in one page of a list.
+pub const ENTRIES_PAGE: usize = 1_000;
+/// Bodies that are being staged at once, on all connections.
+pub const STAGED_BODIES: usize = 4;
+/// Rows in one ENTRIES frame.
+pub const SYNC_ROWS: usize = 1_000;
+/// A frame of a sync session, in bytes.
+pub const FRAME_SYNC: usize = (1 << 20) + (64 << 10);
+/// ENTRIES and BODY frames that may be under way without an answer, in each direction.
+pub const SYNC_WINDOW: usize = 4;
+/// Pairs of writer and stamp that one SEEN message carries.
+pub const SYNC_SEEN: usize = 4_096;
+/// How long the other side of a sync session may be silent, in seconds.
+pub const SYNC_SILENCE_SECONDS: u64 = 60;

@@ -136,6 +136,12 @@ codes! {
     WindowNotFound = "window_not_found", NotFound;
     /// No question has this id.
     QuestionNotFound = "question_not_found", NotFound;
+    /// No journal has this name or id.
+    JournalNotFound = "journal_not_found", NotFound;
+    /// The journal has no such entry or version.
+    EntryNotFound = "entry_not_found", NotFound;
+    /// Nothing was staged under this name on this connection.
+    StagedNotFound = "staged_not_found", NotFound;
     /// No such file or directory here.
     FileNotFound = "file_not_found", NotFound;
     /// More than one peer fits; the message lists them.
@@ -148,7 +154,9 @@ codes! {
     WindowActive = "window_active", Conflict;
     /// The transfer or pairing is not in a state that allows this.
     WrongState = "wrong_state", Conflict;
-    /// Another peer has this name.
+    /// The entry is not the version that was expected; the message says which one it is.
+    VersionMismatch = "version_mismatch", Conflict;
+    /// Another peer or journal has this name.
     NameTaken = "name_taken", Conflict;
     /// The address leads back to this device.
     IsSelf = "is_self", Conflict;

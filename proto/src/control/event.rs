@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::journal::{Conflict, Journal, Recovered, SyncSession};
 use super::types::{Pairing, Peer, Question, Transfer, Window};
 
 /// One fact.
@@ -40,6 +41,18 @@ pub enum Fact {
     WindowUpdated(Window),
     /// Somebody is asked about a guest, or the question is over.
     QuestionUpdated(Question),
+    /// A journal is new here, or its members or its state changed. Not for entries: `entries.subscribe` tells of them.
+    JournalUpdated(Journal),
+    /// Two versions of an entry that did not know each other met.
+    EntryConflict(Box<Conflict>),
+    /// A device that was away too long brought back an entry that was deleted meanwhile.
+    EntryRecovered(Recovered),
+    /// A session that keeps journals the same began.
+    SyncStarted(SyncSession),
+    /// It ended well.
+    SyncComplete(SyncSession),
+    /// It failed.
+    SyncError(SyncSession),
 }
 
 impl Fact {
@@ -54,6 +67,12 @@ impl Fact {
         "transfer:updated",
         "window:updated",
         "question:updated",
+        "journal:updated",
+        "entry:conflict",
+        "entry:recovered",
+        "sync:started",
+        "sync:complete",
+        "sync:error",
     ];
 
     /// The kind as it crosses the door.
@@ -68,6 +87,12 @@ impl Fact {
             Self::TransferUpdated(_) => "transfer:updated",
             Self::WindowUpdated(_) => "window:updated",
             Self::QuestionUpdated(_) => "question:updated",
+            Self::JournalUpdated(_) => "journal:updated",
+            Self::EntryConflict(_) => "entry:conflict",
+            Self::EntryRecovered(_) => "entry:recovered",
+            Self::SyncStarted(_) => "sync:started",
+            Self::SyncComplete(_) => "sync:complete",
+            Self::SyncError(_) => "sync:error",
         }
     }
 
@@ -83,6 +108,12 @@ impl Fact {
             Self::TransferUpdated(transfer) => serde_json::to_value(transfer),
             Self::WindowUpdated(window) => serde_json::to_value(window),
             Self::QuestionUpdated(question) => serde_json::to_value(question),
+            Self::JournalUpdated(journal) => serde_json::to_value(journal),
+            Self::EntryConflict(conflict) => serde_json::to_value(conflict),
+            Self::EntryRecovered(recovered) => serde_json::to_value(recovered),
+            Self::SyncStarted(session) | Self::SyncComplete(session) | Self::SyncError(session) => {
+                serde_json::to_value(session)
+            }
         }
         .unwrap_or(Value::Null)
     }

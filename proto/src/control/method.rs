@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::journal as j;
 use super::types::{Conflict, Offers, Pairing, Peer, Question, Relation, Transfer, Window};
 use crate::id::DeviceId;
 
@@ -112,6 +113,42 @@ methods! {
     GuestAnswer = "guest.answer", Operate, AnswerParams => Question;
     /// Starts sending to a device that is not paired: a Tella app, or another guest door.
     GuestSend = "guest.send", Operate, GuestSendParams => Transfer;
+    /// The journals that this device has, or was offered.
+    JournalsList = "journals.list", Observe, Empty => j::JournalsResult;
+    /// One journal.
+    JournalsShow = "journals.show", Observe, j::JournalParams => j::Journal;
+    /// Makes a journal that only this device has.
+    JournalsCreate = "journals.create", Operate, j::JournalCreateParams => j::Journal;
+    /// Shares a journal with a trusted device.
+    JournalsShare = "journals.share", Operate, j::ShareParams => j::Journal;
+    /// Ends that; the device keeps what it has and gets nothing more.
+    JournalsUnshare = "journals.unshare", Operate, j::ShareParams => j::Journal;
+    /// Takes a journal that somebody else's device shares with this one.
+    JournalsAccept = "journals.accept", Operate, j::JournalParams => j::Journal;
+    /// Leaves a journal and deletes what is here of it; others keep theirs.
+    JournalsRemove = "journals.remove", Operate, j::JournalParams => Empty;
+    /// Writes an entry.
+    EntriesPut = "entries.put", Operate, j::PutParams => j::Entry;
+    /// Takes a body that is too long for one line, piece by piece.
+    EntriesStage = "entries.stage", Operate, j::StageParams => j::StageResult;
+    /// An entry and (a piece of) its body.
+    EntriesGet = "entries.get", Operate, j::GetParams => j::GetResult;
+    /// Entries without their bodies, page by page.
+    EntriesList = "entries.list", Operate, j::ListParams => j::EntriesResult;
+    /// Deletes an entry everywhere.
+    EntriesDelete = "entries.delete", Operate, j::DeleteParams => j::Entry;
+    /// Versions that lost a conflict.
+    EntriesHistory = "entries.history", Operate, j::HistoryParams => j::VersionsResult;
+    /// Entries that came back from before the horizon.
+    EntriesRecovered = "entries.recovered", Operate, j::HistoryParams => j::VersionsResult;
+    /// Makes such a version current again, or forgets it.
+    EntriesRecover = "entries.recover", Operate, j::RecoverParams => Empty;
+    /// Changes of a journal's entries, from any place on.
+    EntriesSubscribe = "entries.subscribe", Operate, j::EntriesSubscribeParams => j::EntriesSubscribeResult;
+    /// Starts syncing now.
+    SyncStart = "sync.start", Operate, j::SyncParams => j::SyncResult;
+    /// How syncing is, for each device and journal.
+    SyncStatus = "sync.status", Observe, Empty => j::SyncResult;
 }
 
 /// No parameters, or nothing to say.
@@ -260,6 +297,12 @@ pub struct Snapshot {
     /// Questions that wait for an answer.
     #[serde(default)]
     pub questions: Vec<Question>,
+    /// The journals that this device has, or was offered.
+    #[serde(default)]
+    pub journals: Vec<j::Journal>,
+    /// How syncing is, for each device and journal.
+    #[serde(default)]
+    pub syncs: Vec<j::PeerSync>,
 }
 
 /// `peers.list`, `trust.list`

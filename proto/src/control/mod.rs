@@ -3,6 +3,7 @@
 //! ```text
 //! method   every method: its name, the access it needs, its parameters and its result, as types
 //! types    the nouns that methods and events carry: peers, pairings, transfers, policies
+//! journal  journals, entries and syncing: nouns, parameters, results
 //! event    facts and how they are subscribed to
 //! error    kinds, codes and hints; the one table from kinds to RPC codes and exit codes
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod error;
 pub mod event;
+pub mod journal;
 pub mod method;
 pub mod types;
 
