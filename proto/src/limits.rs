@@ -59,6 +59,13 @@ pub const OFFER_TEXT: usize = 64 << 10;
 /// Offers of one peer that may wait for an answer at once.
 pub const OFFERS_WAITING: usize = 100;
 
+/// A message of set reconciliation, in bytes.
+pub const RECONCILE_MESSAGE: usize = 1 << 20;
+/// Messages of the initiator in one reconciliation.
+pub const RECONCILE_ROUNDS: u32 = 64;
+/// Ranges known to differ that the initiator has not asked about yet.
+pub const RECONCILE_POSTPONED: usize = 65_536;
+
 /// One component of a path from outside, in bytes.
 pub const PATH_COMPONENT: usize = 255;
 /// A whole path from outside, in bytes.

@@ -1,9 +1,10 @@
 //! The peer door: what paired (and pairing) devices say to each other over TLS 1.3.
 //!
 //! ```text
-//! pairing  PIN or QR into mutual trust: the exchange as state machines, the QR's text   (kith-pair/1)
-//! cpace    the balanced PAKE beneath it
-//! offer    sending files and texts                                                      (kith-send/1)
+//! pairing    PIN or QR into mutual trust: the exchange as state machines, the QR's text   (kith-pair/1)
+//! cpace      the balanced PAKE beneath it
+//! offer      sending files and texts                                                      (kith-send/1)
+//! reconcile  what two sets differ in, by fingerprints of ranges
 //! ```
 //!
 //! Every message is one frame: `[length: 4 bytes, big-endian][payload]`. A payload that begins with `{` is JSON with a
@@ -12,6 +13,7 @@
 pub mod cpace;
 pub mod offer;
 pub mod pairing;
+pub mod reconcile;
 
 /// The protocols of the peer door, as ALPN names them (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
