@@ -1,6 +1,7 @@
 //! What two Kith processes must agree on.
 //!
 //! ```text
+//! hlc      stamps that order what causally follows
 //! id       device keys and the short ids that people see
 //! path     WirePath: a file name from outside that cannot leave its root
 //! text     how text from outside reaches a terminal or a log
@@ -22,6 +23,8 @@
 pub mod control;
 #[cfg(feature = "guest")]
 pub mod guest;
+#[cfg(feature = "peer")]
+pub mod hlc;
 pub mod id;
 pub mod limits;
 pub mod path;

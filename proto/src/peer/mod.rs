@@ -4,6 +4,7 @@
 //! pairing    PIN or QR into mutual trust: the exchange as state machines, the QR's text   (kith-pair/1)
 //! cpace      the balanced PAKE beneath it
 //! offer      sending files and texts                                                      (kith-send/1)
+//! journal    entries, kept the same on several devices                                     (kith-sync/1)
 //! reconcile  what two sets differ in, by fingerprints of ranges
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! `type`; one that begins with [`offer::DATA`] is file content. ALPN picks the protocol; there is no default one.
 
 pub mod cpace;
+pub mod journal;
 pub mod offer;
 pub mod pairing;
 pub mod reconcile;

@@ -90,7 +90,18 @@ pub struct Step {
     /// Here, missing there.
     pub have: Vec<Element>,
     /// There, missing here.
-    pub need: Vec<[u8; 32]>,
+    pub need: Vec<Missing>,
+}
+
+/// Elements that are missing, of which only the ids are known, and the range that they lie in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The range begins here.
+    pub lower: Element,
+    /// And ends before this.
+    pub upper: Element,
+    /// The ids of the elements.
+    pub ids: Vec<[u8; 32]>,
 }
 
 /// The side that asks, and learns what differs. After a [`Fault`] it is of no more use.
@@ -219,7 +230,10 @@ fn compare<S: Set>(
             _ => break,
         }
     }
-    step.need.extend(theirs.iter().filter(|it| !it.1).map(|it| it.0));
+    let ids: Vec<_> = theirs.iter().filter(|it| !it.1).map(|it| it.0).collect();
+    if !ids.is_empty() {
+        step.need.push(Missing { lower: range.lower, upper: range.upper, ids });
+    }
     Ok(())
 }
 
