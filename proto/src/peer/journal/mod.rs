@@ -8,6 +8,7 @@
 //! wire      frames
 //! exchange  one journal of a session: what is sent, taken, compared
 //! session   a session of two devices: greeting, introductions, one journal after the other
+//! memory    a store in memory: the oracle for the real one, in tests
 //! ```
 //!
 //! All of it is arithmetic on what a [`replica::Shelf`] keeps. One frame that is received is one transaction of the
@@ -25,8 +26,15 @@
 //! - What was learned of a peer is believed only together with the *epoch* of its database: a restored backup begins
 //!   another one.
 
+pub mod exchange;
 pub mod member;
+#[cfg(any(test, feature = "oracle"))]
+pub mod memory;
 pub mod replica;
 pub mod rules;
+pub mod session;
 pub mod version;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,21 @@ pub enum Outcome {
     Recovered,
 }
 
+/// What [`take`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What became of the version.
+    pub outcome: Outcome,
+    /// Whether its entry was deleted anew, by this device.
+    pub deleted_anew: bool,
+}
+
+impl From<Outcome> for Taken {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, deleted_anew: false }
+    }
+}
+
 /// What is known of the device that a version comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
@@ -41,7 +56,7 @@ pub fn take<R: Replica>(
     body: &[u8],
     origin: Origin,
     now_ms: u64,
-) -> Result<Outcome, R::Error> {
+) -> Result<Taken, R::Error> {
     let returned = came_back(replica, version, origin)?;
     if version.stamp > replica.clock()? {
         replica.set_clock(version.stamp)?;
@@ -55,17 +70,18 @@ pub fn take<R: Replica>(
         if returned {
             let news = replica.keep(Kept::Recovered, version, body, now_ms)?;
             delete_anew(replica, device, &version.id, Context::default(), now_ms)?;
-            return Ok(if news { Outcome::Recovered } else { Outcome::Known });
+            let outcome = if news { Outcome::Recovered } else { Outcome::Known };
+            return Ok(Taken { outcome, deleted_anew: true });
         }
         if version.deleted && version.stamp <= replica.horizon()? {
-            return Ok(Outcome::Known);
+            return Ok(Outcome::Known.into());
         }
         replica.put(version, body, &origin.epoch)?;
-        return Ok(Outcome::Current);
+        return Ok(Outcome::Current.into());
     };
     let (mine, theirs) = (local.rank(), version.rank());
     if mine == theirs {
-        return Ok(Outcome::Known);
+        return Ok(Outcome::Known.into());
     }
     let (winner, loser) = if theirs > mine { (version, &local) } else { (&local, version) };
     let conflict = winner.hash != loser.hash && !winner.knows(loser);
@@ -74,18 +90,21 @@ pub fn take<R: Replica>(
         (true, true) => replica.keep_current(&version.id, now_ms)?,
         (true, false) => replica.keep(Kept::History, version, body, now_ms)?,
     };
+    let mut deleted_anew = false;
     if theirs > mine {
         replica.put(version, body, &origin.epoch)?;
-        if version.deleted && version.stamp <= replica.horizon()? {
+        deleted_anew = version.deleted && version.stamp <= replica.horizon()?;
+        if deleted_anew {
             // Others with this horizon would not look at this deletion any more.
             delete_anew(replica, device, &version.id, version.succeeded(), now_ms)?;
         }
     }
-    Ok(match (news, theirs > mine) {
+    let outcome = match (news, theirs > mine) {
         (true, _) => Outcome::Conflict { winner: Box::new(winner.clone()), loser: Box::new(loser.clone()) },
         (false, true) => Outcome::Current,
         (false, false) => Outcome::Known,
-    })
+    };
+    Ok(Taken { outcome, deleted_anew })
 }
 
 /// Whether a version is one of those that a deletion ended which is forgotten here, brought by a device that missed it.

@@ -8,7 +8,7 @@
 //! ENTRIES, BODY…    what changed since the cursor; everything, where one side has next to nothing
 //! END               … and that was all
 //! CHECK             the fingerprint now
-//! RANGES, WANT      where that differs: range reconciliation, led by the one who dialled
+//! RANGES, WANT      where that differs: range reconciliation, led by the one who dialled; then END and SETTLED
 //! ACK               after each commit, for each ENTRIES and BODY
 //! DONE              both ways: over
 //! ```
@@ -18,13 +18,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::member::Introduction;
+pub use super::member::Introduction;
 use super::replica::Row;
 use super::version::{Context, Epoch, Hash, JournalId, Version};
 use crate::hlc::Stamp;
 use crate::id::PublicKey;
 use crate::limits;
 use crate::peer::reconcile::{Element, Fingerprint, Missing};
+
+/// What a record of a membership takes in JSON, at most.
+pub const RECORD: usize = 1024;
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -63,10 +66,11 @@ pub enum Message {
         journals: Vec<Manifest>,
     },
     /// No more entries follow in this direction, for now.
-    End {
-        /// The other one has now all that is here up to this seq; absent where that is not so.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        upto: Option<u64>,
+    End,
+    /// Ranges are reconciled.
+    Settled {
+        /// Deletions that were written anew because of the horizon: the other one may not have them yet.
+        anew: u64,
     },
     /// What is here now.
     Check {
@@ -75,6 +79,8 @@ pub enum Message {
         fingerprint: Fingerprint,
         /// How many there are.
         count: u64,
+        /// The greatest seq that was given out.
+        top: u64,
         /// Up to which stamp deletions are forgotten.
         horizon: Stamp,
         /// Whose horizon is the greater one: what it knows to have been written.
