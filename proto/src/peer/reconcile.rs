@@ -355,3 +355,6 @@ fn answer<S: Set>(set: &mut S, range: &Range<'_>, writer: &mut Writer) -> Result
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;
