@@ -279,6 +279,8 @@ const PARSERS: &[(&str, &str)] = &[
     ("pairing::message::Message", "pairing_message"),
     ("path::WirePath", "wire_path"),
     ("path::link_lands_at", "link_target"),
+    ("reconcile::Initiator", "reconcile_message"),
+    ("reconcile::respond", "reconcile_message"),
     ("text::device_name", "text"),
     ("text::printable", "text"),
 ];
