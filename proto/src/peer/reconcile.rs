@@ -19,10 +19,10 @@
 //! for the next, and what an answer left out is asked again. The responder has no memory, so it ends a message that is
 //! full with one fingerprint of all that it did not come to.
 //!
-//! What holds, whatever the other side says: a message costs at most one sum, and one split or list, for each of its
-//! ranges, ascending; no answer is longer than [`limits::RECONCILE_MESSAGE`], and nothing is computed that does not fit
-//! into it; ids count only within what was asked, so that all the lists of a reconciliation together do not make the
-//! initiator read its set more than once.
+//! What holds, whatever the other side says: each range that it names, and each that was asked of it, costs at most one
+//! sum and one split or list, in ascending order; no message is longer than [`limits::RECONCILE_MESSAGE`], and nothing is
+//! taken apart or listed that does not fit into it; ids count only within what was asked, so that all lists of a
+//! reconciliation together do not make the initiator read its set more than once.
 
 use crate::limits;
 
