@@ -201,7 +201,7 @@ fn run(set: &mut Model, limit: usize, mut answer: impl FnMut(&[u8]) -> Vec<u8>) 
         set.calls = Calls::default();
         let step = initiator.step(set, &answer).unwrap();
         outcome.have.extend(step.have);
-        outcome.need.extend(step.need);
+        outcome.need.extend(step.need.into_iter().flat_map(|missing| missing.ids));
         message = step.reply;
     }
     outcome.rounds = initiator.rounds();
@@ -483,7 +483,8 @@ fn ids_count_only_where_they_were_asked_for() {
     initiator.begin(&mut Model::new([], 0)).unwrap();
     let twice = [&[0x61, 0, 0, 2, 2][..], &[1; 64]].concat();
     let step = initiator.step(&mut Model::new([], 0), &twice).unwrap();
-    assert_eq!((step.reply, step.have, step.need), (None, vec![], vec![[1; 32]]));
+    let need: Vec<_> = step.need.into_iter().flat_map(|missing| missing.ids).collect();
+    assert_eq!((step.reply, step.have, need), (None, vec![], vec![[1; 32]]));
     assert_eq!(initiator.step(&mut Model::new([], 0), &list), nobody);
 }
 
