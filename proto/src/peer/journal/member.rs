@@ -154,6 +154,12 @@ impl Members {
         Self { resource, journal, records: BTreeMap::new() }
     }
 
+    /// As this device wrote them down: what was taken once is not verified again.
+    pub fn restored(resource: Resource, records: Vec<Record>) -> Self {
+        let records = records.into_iter().map(|record| (record.device, record)).collect();
+        Self { records, ..Self::new(resource) }
+    }
+
     /// The journal.
     pub fn journal(&self) -> JournalId {
         self.journal
