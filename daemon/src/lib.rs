@@ -36,6 +36,7 @@ pub mod identity;
 pub mod pairing;
 pub mod platform;
 pub mod store;
+pub mod sync;
 pub mod task;
 pub mod tls;
 pub mod transfer;

@@ -159,6 +159,10 @@ pub const STAMP_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
 pub const ENTRY_HISTORY: usize = 10;
 /// How long they are kept, in milliseconds: 90 days.
 pub const ENTRY_HISTORY_MS: u64 = 90 * 86_400_000;
+/// Bodies of which the beginning is kept until the rest comes; the oldest give way.
+pub const PARTIAL_BODIES: usize = 16;
+/// How long such a beginning is kept, in milliseconds: 7 days.
+pub const PARTIAL_BODY_MS: u64 = 7 * 86_400_000;
 /// How old a deletion is when it may be forgotten, in milliseconds: 30 days.
 pub const TOMBSTONE_MS: u64 = 30 * 86_400_000;
 /// How long a member may be silent and still keep deletions from being forgotten, in milliseconds: 180 days.

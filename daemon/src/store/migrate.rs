@@ -7,8 +7,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// The steps, oldest first. A step that was released is never changed.
-const STEPS: &[&str] =
-    &[include_str!("../../migrations/0001_trust_and_transfers.sql"), include_str!("../../migrations/0002_guests.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../migrations/0001_trust_and_transfers.sql"),
+    include_str!("../../migrations/0002_guests.sql"),
+    include_str!("../../migrations/0003_journals.sql"),
+];
 
 /// Brings the database to the newest version. Before the first step of an existing one, a copy is put beside it.
 pub fn run(connection: &mut Connection, path: &Path) -> Result<(), Error> {

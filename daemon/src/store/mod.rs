@@ -1,7 +1,7 @@
 //! The database: one connection on one thread; a closure is a transaction.
 //!
-//! `migrate` brings an older database up to date. The tables belong to the rooms that fill them: `trust` and
-//! `transfer` write their own SQL and hand it in as closures.
+//! `migrate` brings an older database up to date. The tables belong to the rooms that fill them: `trust`,
+//! `transfer` and `sync` write their own SQL and hand it in as closures.
 
 mod migrate;
 

@@ -1,0 +1,137 @@
+//! Who takes part.
+
+use kith_proto::id::PublicKey;
+use kith_proto::limits;
+use kith_proto::peer::journal::member::{Introduction, Kind, Members, Resource};
+use kith_proto::peer::journal::version::JournalId;
+use rusqlite::params;
+
+use super::{Book, Listed, State};
+use crate::store::{json, to_json};
+
+impl Book<'_> {
+    /// Who takes part in a journal, as far as this device knows; nothing for the default journal.
+    pub fn members(&self, journal: &Listed) -> rusqlite::Result<Option<Members>> {
+        let Some(resource) = &journal.resource else { return Ok(None) };
+        let mut statement =
+            self.connection.prepare_cached("SELECT record FROM journal_member WHERE journal = ?1 ORDER BY device")?;
+        let records = statement.query_map([journal.number], |row| json(row, 0))?.collect::<Result<_, _>>()?;
+        Ok(Some(Members::restored(resource.clone(), records)))
+    }
+
+    /// Writes down who takes part.
+    pub fn set_members(&self, journal: &Listed, members: &Members) -> rusqlite::Result<()> {
+        // Records are replaced and never removed.
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO journal_member (journal, device, record) VALUES (?1, ?2, ?3)
+             ON CONFLICT (journal, device) DO UPDATE SET record = ?3 WHERE record <> ?3",
+        )?;
+        for record in members.records() {
+            statement.execute(params![journal.number, record.device.0, to_json(record)?])?;
+        }
+        Ok(())
+    }
+
+    /// The devices that take part in a journal, without this one.
+    pub fn others(&self, journal: &Listed) -> rusqlite::Result<Vec<PublicKey>> {
+        let devices = match self.members(journal)? {
+            Some(members) => members.devices(),
+            None => self.circle.own.iter().copied().collect(),
+        };
+        Ok(devices.into_iter().filter(|device| *device != self.circle.device).collect())
+    }
+
+    /// What `peer` may know about who takes part.
+    pub(super) fn introduction_for(
+        &self,
+        peer: &PublicKey,
+        journal: &JournalId,
+    ) -> rusqlite::Result<Option<Introduction>> {
+        let Some(journal) = self.journal(journal)? else { return Ok(None) };
+        Ok(self.members(&journal)?.and_then(|members| members.introduction(peer)))
+    }
+
+    /// Merges what `peer` says about who takes part.
+    pub(super) fn merge_introduction(
+        &self,
+        peer: &PublicKey,
+        introduction: &Introduction,
+        now_ms: u64,
+    ) -> rusqlite::Result<()> {
+        let id = introduction.resource.id();
+        let Some(journal) = self.journal(&id)? else { return self.be_introduced(peer, introduction, now_ms) };
+        let Some(mut members) = self.members(&journal)? else { return Ok(()) };
+        if !members.merge(&introduction.records) {
+            return Ok(());
+        }
+        self.set_members(&journal, &members)?;
+        match (journal.state, members.contains(&self.circle.device)) {
+            (State::Active | State::Offered, false) => self.set_state(&journal, State::Removed),
+            (State::Removed | State::Left, true) => {
+                if journal.state == State::Left {
+                    let name = self.free_name(members.resource(), peer)?;
+                    self.rename(&journal, &name)?;
+                }
+                self.set_state(&journal, self.welcome(peer))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A journal that is not here comes here only if both devices take part in it, and if it is one.
+    fn be_introduced(&self, peer: &PublicKey, introduction: &Introduction, now_ms: u64) -> rusqlite::Result<()> {
+        let resource = &introduction.resource;
+        if resource.kind != Kind::Journal || !is_name(&resource.name) || self.journal_count()? >= limits::JOURNALS {
+            return Ok(());
+        }
+        let mut members = Members::new(resource.clone());
+        members.merge(&introduction.records);
+        if !(members.contains(&self.circle.device) && members.contains(peer)) {
+            return Ok(());
+        }
+        let id = members.journal();
+        self.insert(&id, &self.free_name(resource, peer)?, self.welcome(peer), Some(resource), now_ms)?;
+        match self.journal(&id)? {
+            Some(journal) => self.set_members(&journal, &members),
+            None => Ok(()),
+        }
+    }
+
+    /// What becomes of a journal that `peer` shares.
+    fn welcome(&self, peer: &PublicKey) -> State {
+        if self.circle.own.contains(peer) { State::Active } else { State::Offered }
+    }
+
+    /// The journal's name; where that is taken, with whose it is; where that is taken, too, with a number.
+    fn free_name(&self, resource: &Resource, peer: &PublicKey) -> rusqlite::Result<String> {
+        if !self.is_taken(&resource.name)? {
+            return Ok(resource.name.clone());
+        }
+        let known = |device| self.circle.names.get(device).cloned();
+        let whose = known(&resource.creator).or_else(|| known(peer)).unwrap_or_else(|| peer.device_id().to_string());
+        let first = with_suffix(&resource.name, &format!(" ({whose})"));
+        if !self.is_taken(&first)? {
+            return Ok(first);
+        }
+        // There are no more journals than that, so one of these is free.
+        for number in 2..=limits::JOURNALS {
+            let name = with_suffix(&resource.name, &format!(" ({whose} {number})"));
+            if !self.is_taken(&name)? {
+                return Ok(name);
+            }
+        }
+        Ok(resource.id().to_string())
+    }
+}
+
+/// Whether text may be the name of a journal: 1 to [`limits::JOURNAL_NAME`] bytes, no control characters.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= limits::JOURNAL_NAME && !name.chars().any(char::is_control)
+}
+
+/// `name` with `suffix`, of which as much as fits is `name`.
+fn with_suffix(name: &str, suffix: &str) -> String {
+    let room = limits::JOURNAL_NAME.saturating_sub(suffix.len());
+    let fits = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= room).last();
+    format!("{}{suffix}", name.get(..fits.unwrap_or(0)).unwrap_or_default().trim_end())
+}
