@@ -14,6 +14,7 @@ use crate::identity::{self, Identity};
 use crate::pairing::{self, Pairing};
 use crate::platform::{self, ControlSocket, InstanceLock};
 use crate::store::{self, Store};
+use crate::sync::{self, Sync};
 use crate::task::Tasks;
 use crate::tls::{self, Tls};
 use crate::transfer::{self, Transfers};
@@ -146,17 +147,30 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     let (guests, openings) = Guests::start(guest::Parts {
         settings: settings.clone(),
         discovery: discovery.clone(),
-        dial,
+        dial: dial.clone(),
         events: events.clone(),
         store: store.clone(),
         tasks: tasks.clone(),
     });
+    let sync = Sync::start(sync::Parts {
+        data: settings.paths.data.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        discovery: discovery.clone(),
+        dial,
+        events: events.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+    })
+    .await
+    .map_err(broken_store)?;
     doors::guest::serve(guests.clone(), openings, &tasks);
 
     let door = peer::Door {
         tls,
         pairing: pairing.clone(),
         transfers: transfers.clone(),
+        sync: sync.clone(),
         discovery: discovery.clone(),
         tasks: tasks.clone(),
     };
@@ -168,6 +182,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         pairing,
         transfers,
         guests,
+        sync,
         events,
         tasks: tasks.clone(),
         boot_id: uuid::Uuid::new_v4().to_string(),

@@ -39,7 +39,8 @@ pub struct Tls {
     certified: Arc<CertifiedKey>,
     certificate_hash: [u8; 32],
     pairing: Arc<ServerConfig>,
-    pinned: Arc<ServerConfig>,
+    send: Arc<ServerConfig>,
+    sync: Arc<ServerConfig>,
     refusal: Arc<ServerConfig>,
 }
 
@@ -69,7 +70,8 @@ impl Tls {
         Ok(Self {
             refusal: Arc::new(refusal),
             pairing: Arc::new(server(Expect::Anybody, Alpn::Pair)?),
-            pinned: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Send)?),
+            send: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Send)?),
+            sync: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Sync)?),
             provider,
             certified,
             certificate_hash,
@@ -80,7 +82,8 @@ impl Tls {
     pub fn server(&self, alpn: Alpn) -> Arc<ServerConfig> {
         match alpn {
             Alpn::Pair => self.pairing.clone(),
-            Alpn::Send => self.pinned.clone(),
+            Alpn::Send => self.send.clone(),
+            Alpn::Sync => self.sync.clone(),
         }
     }
 

@@ -50,6 +50,9 @@ pub struct Journal {
     pub members: Vec<Member>,
     /// How many of them have everything that is here.
     pub known_by: u64,
+    /// When it came to this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Changes after this place are those that come next; see `entries.list` and `entries.subscribe`.
     pub cursor: String,
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Every message is one frame: `[length: 4 bytes, big-endian][payload]`. A payload that begins with `{` is JSON with a
-//! `type`; one that begins with [`offer::DATA`] is file content. ALPN picks the protocol; there is no default one.
+//! `type`; one that begins with [`offer::DATA`] is file content; journals have tags of their own ([`journal::wire`]). ALPN picks the protocol; there is no default one.
 
 pub mod cpace;
 pub mod journal;
@@ -22,19 +22,22 @@ pub mod reconcile;
 pub enum Alpn {
     /// Any Ed25519 key may connect, while a pairing window is open.
     Pair,
-    /// Only trusted keys.
+    /// Files and texts; only trusted keys.
     Send,
+    /// Journals; only trusted keys.
+    Sync,
 }
 
 impl Alpn {
     /// Every protocol of this build.
-    pub const ALL: [Self; 2] = [Self::Pair, Self::Send];
+    pub const ALL: [Self; 3] = [Self::Pair, Self::Send, Self::Sync];
 
     /// The protocol id on the wire.
     pub const fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::Pair => b"kith-pair/1",
             Self::Send => b"kith-send/1",
+            Self::Sync => b"kith-sync/1",
         }
     }
 

@@ -13,10 +13,20 @@ use super::methods::Engines;
 use crate::event::{Read, Reader};
 
 #[derive(Serialize)]
-struct Notification {
+struct Notification<'a, T> {
     jsonrpc: &'static str,
     method: &'static str,
-    params: Notice,
+    params: &'a T,
+}
+
+/// Sends a notification; says whether the connection is still there. A reader that does not read holds up its own stream
+/// alone.
+pub async fn notify<T: Serialize + Sync>(call: &Call, params: &T) -> bool {
+    let bytes = line(&Notification { jsonrpc: "2.0", method: "event", params });
+    tokio::select! {
+        () = call.connection.cancelled() => false,
+        sent = call.answers.send(bytes) => sent.is_ok(),
+    }
 }
 
 /// Answers with the state, and starts the stream behind it.
@@ -41,6 +51,8 @@ pub async fn subscribe(
         transfers: [engines.guests.unfinished(), engines.transfers.unfinished()].concat(),
         window: engines.guests.window(),
         questions: engines.guests.questions(),
+        journals: engines.sync.journals().await?,
+        syncs: engines.sync.status().await?,
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));
     Ok(SubscribeResult { cursor, boot_id: engines.boot_id.clone(), snapshot })
@@ -58,11 +70,9 @@ async fn stream(mut reader: Reader, kinds: Option<Vec<String>>, call: Call) {
             Read::Fact(_) => continue,
             Read::Missed(missed) => Notice::Lagged(Lagged { kind: "lagged".to_owned(), data: Missed { missed } }),
         };
-        let bytes = line(&Notification { jsonrpc: "2.0", method: "event", params: notice });
-        // A reader that does not read holds up this stream alone; the ring goes on without it.
-        tokio::select! {
-            () = call.connection.cancelled() => return,
-            sent = call.answers.send(bytes) => if sent.is_err() { return },
+        // The ring goes on without a reader that does not read.
+        if !notify(&call, &notice).await {
+            return;
         }
     }
 }

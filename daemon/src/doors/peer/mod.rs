@@ -19,6 +19,7 @@ use crate::crowd::{Crowd, Place};
 use crate::discovery::{Contact, Discovery};
 use crate::pairing::Pairing;
 use crate::platform::listen;
+use crate::sync::Sync;
 use crate::task::Tasks;
 use crate::tls::Tls;
 use crate::tls::channel::{self, within};
@@ -56,6 +57,8 @@ pub struct Door {
     pub pairing: Pairing,
     /// `kith-send/1`
     pub transfers: Transfers,
+    /// `kith-sync/1`
+    pub sync: Sync,
     /// Whoever proves who it is, is online.
     pub discovery: Discovery,
     /// Who runs the connections.
@@ -108,6 +111,11 @@ impl Door {
                 drop(stranger);
                 self.discovery.reached(channel.peer, channel.remote, Contact::Called);
                 self.transfers.receive(channel).await;
+            }
+            Ok((Alpn::Sync, channel)) => {
+                drop(stranger);
+                self.discovery.reached(channel.peer, channel.remote, Contact::Called);
+                self.sync.serve(channel).await;
             }
             Err(error) => tracing::debug!(%remote, %error, "a handshake failed"),
         }

@@ -36,10 +36,9 @@ use kith_proto::peer::journal::version::Epoch;
 use rusqlite::Connection;
 
 pub use journals::{Listed, State};
-pub use pages::{Held, KeptAt, Page};
-pub use peers::{JournalPeer, SyncPeer};
+pub use members::is_name;
+pub use pages::{Held, KeptAt};
 pub use replica::Journal;
-pub use verify::Verified;
 
 use names::Names;
 

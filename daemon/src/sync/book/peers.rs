@@ -42,18 +42,6 @@ pub struct SyncPeer {
 }
 
 impl Book<'_> {
-    /// Notes in which life of its database `peer` is, before anything else of a session. In a new one it may lack what it
-    /// acknowledged before, and counts anew.
-    pub fn meet(&self, peer: &PublicKey, epoch: &Epoch) -> rusqlite::Result<()> {
-        let epoch = self.epoch_number(epoch)?;
-        self.connection
-            .prepare_cached(
-                "UPDATE journal_peer SET epoch = ?2, since = 0, acknowledged = 0 WHERE peer = ?1 AND epoch <> ?2",
-            )?
-            .execute(params![peer.0, epoch])?;
-        Ok(())
-    }
-
     pub(super) fn set_cursor(&self, journal: i64, peer: &PublicKey, epoch: &Epoch, seq: u64) -> rusqlite::Result<()> {
         let epoch = self.epoch_number(epoch)?;
         self.connection

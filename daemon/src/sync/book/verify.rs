@@ -14,6 +14,8 @@ const CHUNKS: usize = 100;
 pub struct Verified {
     /// What is wrong, in words for a log; the first of it.
     pub faults: Vec<String>,
+    /// How many entries were counted.
+    pub entries: u64,
     /// Where to go on, if that was not all.
     pub next: Option<Element>,
 }
@@ -27,8 +29,10 @@ impl Journal<'_> {
             self.verify_totals(&mut faults)?;
         }
         let chunks = self.chunks(from, &Element::END)?;
+        let mut entries = 0;
         for chunk in chunks.iter().take(CHUNKS) {
             let sum = self.count_anew(&chunk.lower, &chunk.upper, &mut faults)?;
+            entries += sum.count;
             if sum != chunk.sum {
                 faults.push(format!(
                     "the chunk at {:x} has {} elements, not {}",
@@ -36,7 +40,7 @@ impl Journal<'_> {
                 ));
             }
         }
-        Ok(Verified { faults, next: chunks.get(CHUNKS).map(|chunk| chunk.lower) })
+        Ok(Verified { faults, entries, next: chunks.get(CHUNKS).map(|chunk| chunk.lower) })
     }
 
     /// The numbers of the journal's row against those of its tables.

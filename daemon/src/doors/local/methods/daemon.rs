@@ -127,6 +127,16 @@ pub async fn doctor(engines: Arc<Engines>, _: Call, _: Empty) -> Result<DoctorRe
             "set dir in [receive] to a directory that can be written",
         ),
     });
+    let (faults, entries) = engines.sync.verify().await?;
+    checks.push(match faults.first() {
+        None => check("journals", true, format!("{entries} entries counted, all as it is written down"), ""),
+        Some(fault) => check(
+            "journals",
+            false,
+            format!("{} faults, the first: {fault}", faults.len()),
+            "please report this: no entry is lost by it, but syncing may take longer",
+        ),
+    });
     Ok(DoctorResult { checks })
 }
 

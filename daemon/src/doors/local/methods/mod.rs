@@ -2,6 +2,7 @@
 
 mod daemon;
 mod guest;
+mod journals;
 mod pairing;
 mod peers;
 mod transfer;
@@ -18,6 +19,7 @@ use crate::event::Events;
 use crate::guest::Guests;
 use crate::identity::Identity;
 use crate::pairing::Pairing;
+use crate::sync::Sync;
 use crate::task::Tasks;
 use crate::transfer::Transfers;
 use crate::trust::Trust;
@@ -38,6 +40,8 @@ pub struct Engines {
     pub transfers: Transfers,
     /// Devices that are not paired.
     pub guests: Guests,
+    /// Journals.
+    pub sync: Sync,
     /// What happens.
     pub events: Events,
     /// Who runs everything.
@@ -83,6 +87,24 @@ pub fn table() -> Table {
         .with::<m::GuestClose, _, _>(guest::close)
         .with::<m::GuestAnswer, _, _>(guest::answer)
         .with::<m::GuestSend, _, _>(guest::send)
+        .with::<m::JournalsList, _, _>(journals::list)
+        .with::<m::JournalsShow, _, _>(journals::show)
+        .with::<m::JournalsCreate, _, _>(journals::create)
+        .with::<m::JournalsShare, _, _>(journals::share)
+        .with::<m::JournalsUnshare, _, _>(journals::unshare)
+        .with::<m::JournalsAccept, _, _>(journals::accept)
+        .with::<m::JournalsRemove, _, _>(journals::remove)
+        .with::<m::EntriesPut, _, _>(journals::put)
+        .with::<m::EntriesStage, _, _>(journals::stage)
+        .with::<m::EntriesGet, _, _>(journals::get)
+        .with::<m::EntriesList, _, _>(journals::entries)
+        .with::<m::EntriesDelete, _, _>(journals::delete)
+        .with::<m::EntriesHistory, _, _>(journals::history)
+        .with::<m::EntriesRecovered, _, _>(journals::recovered)
+        .with::<m::EntriesRecover, _, _>(journals::recover)
+        .with::<m::EntriesSubscribe, _, _>(journals::subscribe)
+        .with::<m::SyncStart, _, _>(journals::sync)
+        .with::<m::SyncStatus, _, _>(journals::status)
 }
 
 #[cfg(test)]

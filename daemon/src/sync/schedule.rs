@@ -1,0 +1,323 @@
+//! When to sync with whom. Plain data: `now` is an argument.
+//!
+//! At once after pairing and when somebody asks; when a peer comes into sight, unless that was just done; a second after
+//! a change here; every ten minutes while a peer is in sight. What fails is tried again with growing patience.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kith_proto::id::PublicKey;
+use tokio::time::Instant;
+
+/// A peer that was synced with less than this ago need not be because it comes into sight again.
+const SETTLED: Duration = Duration::from_secs(30);
+/// Changes are gathered for so long.
+const GATHER: Duration = Duration::from_secs(1);
+/// While a peer is in sight.
+const EVERY: Duration = Duration::from_secs(600);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// After a pairing, the other side may take a moment to write it down.
+const PAIRING: Duration = Duration::from_secs(5);
+const PAIRING_PAUSE: Duration = Duration::from_millis(300);
+
+/// Why a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// The peer came into sight.
+    Discovered,
+    /// The two were just paired.
+    Paired,
+    /// Something changed here.
+    Changed,
+    /// It is time.
+    Timer,
+    /// Somebody wants it.
+    Asked,
+    /// The other device dialled.
+    Called,
+}
+
+impl Trigger {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Paired => "paired",
+            Self::Changed => "changed",
+            Self::Timer => "timer",
+            Self::Asked => "asked",
+            Self::Called => "called",
+        }
+    }
+}
+
+/// How a session went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Went {
+    /// To its end.
+    Well,
+    /// It failed.
+    Badly,
+    /// Another session with the same peer took its place.
+    Elsewhere,
+}
+
+/// What is planned for every trusted peer.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    peers: HashMap<PublicKey, Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    in_sight: bool,
+    /// Sessions under way.
+    running: u32,
+    due: Option<(Instant, Trigger)>,
+    last: Option<Instant>,
+    paired: Option<Instant>,
+    pause: Option<Duration>,
+    /// Something changed here that it may not have.
+    dirty: bool,
+}
+
+impl Plan {
+    fn no_later_than(&mut self, at: Instant, trigger: Trigger) {
+        if self.due.is_none_or(|(due, _)| at < due) {
+            self.due = Some((at, trigger));
+        }
+    }
+
+    /// Only what somebody waits for is tried with a peer that is not in sight.
+    fn is_possible(&self) -> bool {
+        let wanted = matches!(self.due, Some((_, Trigger::Asked | Trigger::Paired)));
+        self.running == 0 && (self.in_sight || wanted)
+    }
+}
+
+impl Schedule {
+    /// Only these peers are trusted; those that are new were just paired.
+    pub fn trust(&mut self, trusted: &[PublicKey], now: Instant, at_start: bool) {
+        self.peers.retain(|peer, _| trusted.contains(peer));
+        for peer in trusted {
+            let new = !self.peers.contains_key(peer);
+            let plan = self.peers.entry(*peer).or_default();
+            if new && !at_start {
+                plan.paired = Some(now);
+                plan.no_later_than(now, Trigger::Paired);
+            }
+        }
+    }
+
+    /// Whether a peer can be seen.
+    pub fn sighted(&mut self, peer: &PublicKey, in_sight: bool, now: Instant) {
+        let Some(plan) = self.peers.get_mut(peer) else { return };
+        if in_sight && !plan.in_sight {
+            // It may be elsewhere now: patience begins anew.
+            plan.pause = None;
+            plan.due = None;
+            let settled = plan.last.filter(|_| !plan.dirty).map(|last| last + SETTLED);
+            plan.no_later_than(settled.map_or(now, |settled| settled.max(now)), Trigger::Discovered);
+        }
+        plan.in_sight = in_sight;
+    }
+
+    /// Something changed here that `peers` are to have.
+    pub fn changed<'a>(&mut self, peers: impl IntoIterator<Item = &'a PublicKey>, now: Instant) {
+        for peer in peers {
+            if let Some(plan) = self.peers.get_mut(peer) {
+                plan.dirty = true;
+                if plan.pause.is_none() {
+                    plan.no_later_than(now + GATHER, Trigger::Changed);
+                }
+            }
+        }
+    }
+
+    /// Somebody wants a session now.
+    pub fn asked(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(plan) = self.peers.get_mut(peer) {
+            plan.due = Some((now, Trigger::Asked));
+        }
+    }
+
+    /// The peers that can be seen.
+    pub fn in_sight(&self) -> Vec<PublicKey> {
+        self.peers.iter().filter(|(_, plan)| plan.in_sight).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Whether the peer can be seen, whether a session is under way or about to begin, whether the last one failed.
+    pub fn state(&self, peer: &PublicKey) -> (bool, bool, bool) {
+        self.peers.get(peer).map_or((false, false, false), |plan| {
+            let asked = matches!(plan.due, Some((_, Trigger::Asked)));
+            (plan.in_sight, plan.running > 0 || asked, plan.pause.is_some())
+        })
+    }
+
+    /// Takes what is due.
+    pub fn take(&mut self, now: Instant) -> Vec<(PublicKey, Trigger)> {
+        let mut due = Vec::new();
+        for (peer, plan) in &mut self.peers {
+            if plan.is_possible()
+                && let Some((at, trigger)) = plan.due
+                && at <= now
+            {
+                plan.due = None;
+                due.push((*peer, trigger));
+            }
+        }
+        due
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Instant> {
+        self.peers.values().filter(|plan| plan.is_possible()).filter_map(|plan| plan.due).map(|(at, _)| at).min()
+    }
+
+    /// A session began.
+    pub fn began(&mut self, peer: &PublicKey) {
+        if let Some(plan) = self.peers.get_mut(peer) {
+            plan.running += 1;
+            plan.dirty = false;
+            if matches!(plan.due, Some((_, Trigger::Changed | Trigger::Timer))) {
+                plan.due = None;
+            }
+        }
+    }
+
+    /// A session is over. Says whether a failure is worth telling.
+    pub fn ended(&mut self, peer: &PublicKey, trigger: Trigger, went: Went, now: Instant) -> bool {
+        let Some(plan) = self.peers.get_mut(peer) else { return true };
+        plan.running = plan.running.saturating_sub(1);
+        match went {
+            Went::Well => {
+                plan.last = Some(now);
+                plan.pause = None;
+                plan.paired = None;
+                plan.no_later_than(now + if plan.dirty { GATHER } else { EVERY }, Trigger::Timer);
+            }
+            Went::Elsewhere => {}
+            Went::Badly => {
+                plan.dirty = true;
+                let early = plan.paired.is_some_and(|paired| now < paired + PAIRING);
+                if trigger == Trigger::Paired && early {
+                    plan.no_later_than(now + PAIRING_PAUSE, Trigger::Paired);
+                    return false;
+                }
+                let pause = plan.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+                plan.pause = Some(pause);
+                let again = if trigger == Trigger::Called { Trigger::Timer } else { trigger };
+                let again = if again == Trigger::Asked { Trigger::Timer } else { again };
+                plan.due = plan.due.filter(|(_, trigger)| *trigger == Trigger::Asked);
+                plan.no_later_than(now + pause, again);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAS: PublicKey = PublicKey([1; 32]);
+
+    fn schedule(now: Instant) -> Schedule {
+        let mut schedule = Schedule::default();
+        schedule.trust(&[NAS], now, true);
+        schedule
+    }
+
+    fn session(schedule: &mut Schedule, now: Instant, went: Went) -> Trigger {
+        let [(peer, trigger)] = schedule.take(now)[..] else { panic!("one session is due") };
+        schedule.began(&peer);
+        assert!(schedule.take(now).is_empty(), "one session a pair");
+        schedule.ended(&peer, trigger, went, now);
+        trigger
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_comes_into_sight_is_synced_with_unless_that_was_just_done() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        assert_eq!(schedule.next(), None);
+        schedule.sighted(&NAS, true, start);
+        assert_eq!(session(&mut schedule, start, Went::Well), Trigger::Discovered);
+        schedule.sighted(&NAS, false, start + Duration::from_secs(1));
+        schedule.sighted(&NAS, true, start + Duration::from_secs(2));
+        assert_eq!(schedule.next(), Some(start + SETTLED));
+        assert!(schedule.take(start + Duration::from_secs(29)).is_empty());
+        assert_eq!(session(&mut schedule, start + SETTLED, Went::Well), Trigger::Discovered);
+        assert_eq!(schedule.next(), Some(start + SETTLED + EVERY));
+        schedule.sighted(&NAS, false, start + SETTLED);
+        assert_eq!(schedule.next(), None, "nothing is tried with a peer that cannot be seen");
+    }
+
+    #[tokio::test]
+    async fn changes_are_gathered_for_a_second_and_not_lost_when_the_peer_is_away() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        schedule.sighted(&NAS, true, start);
+        session(&mut schedule, start, Went::Well);
+        for ms in [0, 400, 800] {
+            schedule.changed([&NAS], start + Duration::from_millis(ms));
+        }
+        assert_eq!(schedule.next(), Some(start + GATHER));
+        assert_eq!(session(&mut schedule, start + GATHER, Went::Well), Trigger::Changed);
+        schedule.sighted(&NAS, false, start + GATHER);
+        schedule.changed([&NAS], start + GATHER);
+        schedule.sighted(&NAS, true, start + 2 * GATHER);
+        assert_eq!(session(&mut schedule, start + 2 * GATHER, Went::Well), Trigger::Discovered);
+    }
+
+    #[tokio::test]
+    async fn a_change_during_a_session_begins_another_one() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        schedule.sighted(&NAS, true, start);
+        schedule.take(start);
+        schedule.began(&NAS);
+        schedule.changed([&NAS], start);
+        assert_eq!(schedule.next(), None);
+        schedule.ended(&NAS, Trigger::Discovered, Went::Well, start);
+        assert_eq!(schedule.next(), Some(start + GATHER));
+    }
+
+    #[tokio::test]
+    async fn patience_grows_from_a_second_to_five_minutes() {
+        let mut now = Instant::now();
+        let mut schedule = schedule(now);
+        schedule.sighted(&NAS, true, now);
+        let mut pauses = Vec::new();
+        for _ in 0..11 {
+            session(&mut schedule, now, Went::Badly);
+            let next = schedule.next().unwrap();
+            // A change does not shorten it.
+            schedule.changed([&NAS], now);
+            assert_eq!(schedule.next(), Some(next));
+            pauses.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        schedule.asked(&NAS, now - Duration::from_secs(1));
+        assert_eq!(session(&mut schedule, now, Went::Well), Trigger::Asked);
+    }
+
+    #[tokio::test]
+    async fn after_a_pairing_the_other_side_gets_a_moment() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        let new = PublicKey([2; 32]);
+        schedule.trust(&[NAS, new], start, false);
+        assert_eq!(schedule.take(start), [(new, Trigger::Paired)]);
+        schedule.began(&new);
+        assert!(!schedule.ended(&new, Trigger::Paired, Went::Badly, start), "that is no news");
+        assert_eq!(schedule.next(), Some(start + PAIRING_PAUSE));
+        schedule.take(start + PAIRING);
+        schedule.began(&new);
+        assert!(schedule.ended(&new, Trigger::Paired, Went::Badly, start + PAIRING));
+        schedule.trust(&[NAS], start, false);
+        assert_eq!(schedule.next(), None, "nothing is planned with a device that is not trusted");
+    }
+}
