@@ -1,5 +1,7 @@
 //! The command line, and where the daemon's socket is.
 
+pub mod journals;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use clap_complete::Shell;
 use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
+use self::journals::{Entries, Journals};
 use crate::transport::{Endpoint, Origin};
 use crate::values::{certificate_hash, pin, size, window_time, word};
 
@@ -141,6 +144,16 @@ pub enum Command {
         kithctl receive --to ~/Pictures --once --yes\n  \
         kithctl receive --paired            offers of paired devices only")]
     Receive(Receive),
+    /// Sets of entries that devices keep the same
+    #[command(after_help = "Examples:\n  kithctl journals create notes\n  kithctl journals share notes nas")]
+    Journals {
+        /// List them if absent.
+        #[command(subcommand)]
+        action: Option<Journals>,
+    },
+    /// What is in a journal
+    #[command(subcommand, after_help = "Example: echo 'buy milk' | kithctl entries put notes")]
+    Entries(Entries),
 }
 
 /// `events`

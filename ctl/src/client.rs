@@ -1,7 +1,7 @@
 //! The local door from outside: JSON-RPC 2.0, one object a line. Nothing else in this program knows how a request
 //! looks.
 //!
-//! One connection carries calls, their answers and facts. [`Client::call`] waits for its own answer and keeps whatever
+//! One connection carries calls, their answers, facts and changed entries. [`Client::call`] waits for its own answer and keeps whatever
 //! else arrives for [`Client::next`]. A [`Sender`] asks without waiting, from any thread.
 
 use std::collections::VecDeque;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use kith_proto::control::error::RpcError;
 use kith_proto::control::event::{Event, Notice};
+use kith_proto::control::journal::EntryChanged;
 use kith_proto::control::method::{
     Hello, HelloParams, HelloResult, Method, Subscribe, SubscribeParams, SubscribeResult,
 };
@@ -28,6 +29,8 @@ use crate::transport::{Endpoint, Stream, connect};
 
 /// The id of `daemon.hello`; other requests count from 1.
 const HELLO: i64 = 0;
+/// What follows `entries.subscribe`: no fact of the ring, so without a sequence number.
+const ENTRY_CHANGED: &str = "entry:changed";
 
 /// A connection to the daemon.
 pub struct Client {
@@ -48,6 +51,8 @@ pub enum Incoming {
     Fact(Event, Box<RawValue>),
     /// Facts were missed: subscribe again. And how it was written.
     Lagged(Box<RawValue>),
+    /// An entry of a journal that was subscribed to changed. And how it was written.
+    Changed(Box<EntryChanged>, Box<RawValue>),
 }
 
 impl Client {
@@ -140,7 +145,7 @@ impl Client {
                     Ok(Notice::Event(event)) => Some(Incoming::Fact(event, params)),
                     Ok(Notice::Lagged(_)) => Some(Incoming::Lagged(params)),
                     // A newer daemon may say more than this client understands.
-                    Err(_) => None,
+                    Err(_) => changed(&params),
                 }
             }
             // The daemon does not say which request it means when it turns the caller away.
@@ -209,6 +214,18 @@ impl Sender {
         let _ = wire.stream.write_all((greeting + &line).as_bytes());
         Ok(id)
     }
+}
+
+/// The notification of `entries.subscribe`, if it is one.
+fn changed(params: &RawValue) -> Option<Incoming> {
+    #[derive(Deserialize)]
+    struct Raw {
+        kind: String,
+        data: Box<RawValue>,
+    }
+    let Raw { kind, data } = serde_json::from_str(params.get()).ok()?;
+    let change = serde_json::from_str(data.get()).ok()?;
+    (kind == ENTRY_CHANGED).then_some(Incoming::Changed(change, data))
 }
 
 fn request(id: i64, method: &str, params: Option<Value>) -> String {

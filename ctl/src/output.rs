@@ -43,7 +43,7 @@ impl Output {
 
     /// A line of the result, for people.
     pub fn line(self, text: &str) -> Result<()> {
-        put(&mut io::stdout(), &format!("{}\n", printable(text)))
+        put(&mut io::stdout(), format!("{}\n", printable(text)).as_bytes())
     }
 
     /// A table of the result, for people.
@@ -58,19 +58,22 @@ impl Output {
 
     /// A result as one line of JSON.
     pub fn object(self, value: &impl Serialize) -> Result<()> {
-        let json = serde_json::to_string(value)
-            .map_err(|error| Error::new(FAILED, "internal", format!("cannot write this as JSON: {error}")))?;
-        self.raw(&json)
+        object_to(&mut io::stdout(), value)
+    }
+
+    /// A result as it is, for programs: nothing is escaped, nothing added.
+    pub fn bytes(self, bytes: &[u8]) -> Result<()> {
+        put(&mut io::stdout(), bytes)
     }
 
     /// JSON of the daemon, as it came.
     pub fn raw(self, json: &str) -> Result<()> {
-        put(&mut io::stdout(), &format!("{}\n", ascii_where_hostile(json)))
+        put(&mut io::stdout(), format!("{}\n", ascii_where_hostile(json)).as_bytes())
     }
 
     /// A file made by this program: completions, a manual.
     pub fn document(self, text: &[u8]) -> Result<()> {
-        put(&mut io::stdout(), &String::from_utf8_lossy(text))
+        put(&mut io::stdout(), text)
     }
 
     /// A QR code, two modules a character; on a terminal black on white, whatever its colours are.
@@ -78,12 +81,13 @@ impl Output {
         let code = QrCode::new(text).map_err(|error| Error::new(FAILED, "internal", format!("no QR code: {error}")))?;
         let (on, off) = if io::stdout().is_terminal() { ("\x1b[30;107m", "\x1b[0m") } else { ("", "") };
         let image = code.render::<Dense1x2>().build();
-        put(&mut io::stdout(), &image.lines().map(|line| format!("{on}{line}{off}\n")).collect::<String>())
+        let lines: String = image.lines().map(|line| format!("{on}{line}{off}\n")).collect();
+        put(&mut io::stdout(), lines.as_bytes())
     }
 
     /// Makes room for what replaces the screen's content; nothing where there is no screen.
     pub fn clear(self) -> Result<()> {
-        if io::stdout().is_terminal() { put(&mut io::stdout(), "\x1b[H\x1b[2J") } else { Ok(()) }
+        if io::stdout().is_terminal() { put(&mut io::stdout(), b"\x1b[H\x1b[2J") } else { Ok(()) }
     }
 
     /// Word for the person at the keyboard that is not the result. Under `--json` stderr holds errors only.
@@ -251,8 +255,15 @@ fn ascii_where_hostile(json: &str) -> String {
     out
 }
 
-fn put(to: &mut impl Write, text: &str) -> Result<()> {
-    to.write_all(text.as_bytes()).and_then(|()| to.flush()).map_err(|error| match error.kind() {
+/// Writes a result as one line of JSON, to standard output or to a file of the caller's.
+pub fn object_to(to: &mut impl Write, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string(value)
+        .map_err(|error| Error::new(FAILED, "internal", format!("cannot write this as JSON: {error}")))?;
+    put(to, format!("{}\n", ascii_where_hostile(&json)).as_bytes())
+}
+
+fn put(to: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    to.write_all(bytes).and_then(|()| to.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::Quiet(0),
         _ => Error::new(FAILED, "output", format!("cannot write the result: {error}")),
     })
@@ -281,8 +292,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_failure() {
-        assert_eq!(put(&mut Failing(io::ErrorKind::BrokenPipe), "x"), Err(Error::Quiet(0)));
-        assert_eq!(put(&mut Failing(io::ErrorKind::StorageFull), "x").unwrap_err().exit(), FAILED);
+        assert_eq!(put(&mut Failing(io::ErrorKind::BrokenPipe), b"x"), Err(Error::Quiet(0)));
+        assert_eq!(put(&mut Failing(io::ErrorKind::StorageFull), b"x").unwrap_err().exit(), FAILED);
         assert_eq!(Output::new(true).last_words(&Error::Quiet(0)), None);
     }
 

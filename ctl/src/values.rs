@@ -1,11 +1,11 @@
-//! Single values on the command line: sizes, times, PINs, hashes, words, paths; and how a value is written back.
+//! Single values on the command line: sizes, times, PINs, hashes, metadata, words, paths; and how a value is written back.
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kith_proto::limits::WINDOW_SECONDS_MAX;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Bytes: `4096`, `10M`, `2GiB`. `K`, `M`, `G`, `T` and `KiB` … are powers of 1024, `KB` … of 1000.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -62,6 +62,29 @@ pub fn certificate_hash(text: &str) -> Result<String, String> {
         Ok(hash.to_ascii_lowercase())
     } else {
         Err("a certificate hash is 64 hex digits".to_owned())
+    }
+}
+
+/// The version of an entry by its hash: 64 hex digits.
+pub fn version(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a version's hash is 64 hex digits".to_owned())
+    }
+}
+
+/// A version, or `none` where there must not be one.
+pub fn expected(text: &str) -> Result<String, String> {
+    if text == "none" { Ok(text.to_owned()) } else { version(text).map_err(|what| format!("{what}, or none")) }
+}
+
+/// Metadata of an entry: a JSON object.
+pub fn metadata(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(meta)) => Ok(meta),
+        Ok(_) => Err("metadata is a JSON object".to_owned()),
+        Err(error) => Err(format!("metadata is a JSON object: {error}")),
     }
 }
 
@@ -160,6 +183,29 @@ mod tests {
         }
         for text in ["", &plain[1..], &format!("{plain}0"), &format!("{}g", &plain[1..])] {
             assert!(certificate_hash(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn versions() {
+        let hash = "0123456789abcdef".repeat(4);
+        for text in [&hash, &hash.to_uppercase()] {
+            assert_eq!((version(text).as_ref(), expected(text).as_ref()), (Ok(&hash), Ok(&hash)), "{text:?}");
+        }
+        assert_eq!((version("none").is_err(), expected("none").as_deref()), (true, Ok("none")));
+        for text in ["", "NONE", &hash[1..], &format!("{hash}0"), &format!("{}g", &hash[1..]), &"é".repeat(32)] {
+            assert!(version(text).is_err() && expected(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_an_object() {
+        assert_eq!(
+            metadata(r#" {"a": [1]} "#).map(|meta| Value::from(meta).to_string()).as_deref(),
+            Ok(r#"{"a":[1]}"#)
+        );
+        for text in ["", "[]", "1", "null", "{", "{} {}", "{a:1}"] {
+            assert!(metadata(text).is_err(), "{text:?}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! The local door as it is: `events` and `call`.
 
 use kith_proto::control::event::Event;
+use kith_proto::control::journal::{Conflict, Journal, Recovered};
 use kith_proto::control::method::{Method, Subscribe, SubscribeParams, SubscribeResult};
 use kith_proto::control::types::{Pairing, Peer, Question, Transfer, Window};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{Context, standard_input, view};
+use super::{Context, journals, standard_input, view};
 use crate::args::{Call, Events};
 use crate::client::{Client, Incoming};
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ pub fn follow(ctx: &Context, args: Events) -> Result<()> {
                 }
                 subscribe(ctx, &mut client, SubscribeParams { kinds: kinds.clone(), since: None })?;
             }
-            Incoming::Answer(..) => {}
+            Incoming::Answer(..) | Incoming::Changed(..) => {}
         }
     }
 }
@@ -39,12 +40,15 @@ fn subscribe(ctx: &Context, client: &mut Client, params: SubscribeParams) -> Res
     let SubscribeResult { cursor, snapshot, .. } = client.decode(&raw)?;
     ctx.out.line(&format!("state at {cursor}"))?;
     ctx.out.table(&view::peers(&snapshot.peers))?;
-    ctx.out.table(&view::transfers(&snapshot.transfers))
+    ctx.out.table(&view::transfers(&snapshot.transfers))?;
+    ctx.out.table(&journals::table(&snapshot.journals))
 }
 
 fn describe(event: &Event) -> String {
     let data = &event.data;
-    let what = if let Ok(transfer) = Transfer::deserialize(data) {
+    let what = if let Some(text) = of_journals(event) {
+        text
+    } else if let Ok(transfer) = Transfer::deserialize(data) {
         view::transfer_line(&transfer)
     } else if let Ok(peer) = Peer::deserialize(data) {
         view::peer_line(&peer)
@@ -59,6 +63,24 @@ fn describe(event: &Event) -> String {
         data.to_string()
     };
     format!("{}  {:<16}  {what}", event.time, event.kind)
+}
+
+/// What happened to a journal.
+fn of_journals(event: &Event) -> Option<String> {
+    let data = &event.data;
+    match event.kind.as_str() {
+        "journal:updated" => Some(journals::line(&Journal::deserialize(data).ok()?)),
+        "entry:conflict" => {
+            let Conflict { name, winner, loser, .. } = Conflict::deserialize(data).ok()?;
+            let (id, kept) = (winner.id, loser.hash);
+            Some(format!("{name}: {id} of {} wins, that of {} is kept as {kept}", winner.device, loser.device))
+        }
+        "entry:recovered" => {
+            let Recovered { name, entry, .. } = Recovered::deserialize(data).ok()?;
+            Some(format!("{name}: {} of {} came back as {}", entry.id, entry.device, entry.hash))
+        }
+        _ => None,
+    }
 }
 
 /// `call`: any method, its result as it came.

@@ -10,13 +10,17 @@
 //! receive    receive
 //! guest      receive windows, and questions about devices that are not paired
 //! transfers  inbox, transfers
+//! journals   journals: sets of entries, and with whom they are shared
+//! entries    entries: what is in a journal
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
 //! ```
 
 mod device;
+mod entries;
 mod events;
 mod guest;
+mod journals;
 mod pair;
 mod peers;
 mod receive;
@@ -74,6 +78,8 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Inbox { action } => transfers::inbox(ctx, action),
         Command::Transfers { action, list } => transfers::transfers(ctx, action, list),
         Command::Receive(args) => receive::run(ctx, &args),
+        Command::Journals { action } => journals::run(ctx, action),
+        Command::Entries(action) => entries::run(ctx, action),
     }
 }
 

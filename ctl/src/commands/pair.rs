@@ -110,7 +110,7 @@ fn wait(ctx: &Context, client: &mut Client, id: &str, mut now: Option<Pairing>) 
             Incoming::Lagged(_) => {
                 client.subscribe(&KINDS)?.snapshot.pairings.into_iter().find(|pairing| pairing.pairing == id)
             }
-            Incoming::Answer(..) => None,
+            Incoming::Answer(..) | Incoming::Changed(..) => None,
         };
     }
 }

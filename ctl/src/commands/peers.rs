@@ -31,7 +31,7 @@ pub fn watch(ctx: &Context) -> Result<()> {
                 if on_terminal() { screen(ctx, &peers)? } else { ctx.out.line(&line)? }
             }
             Incoming::Lagged(_) => peers = start(ctx, &mut client)?,
-            Incoming::Answer(..) => {}
+            Incoming::Answer(..) | Incoming::Changed(..) => {}
         }
     }
 }

@@ -126,7 +126,7 @@ impl Reception<'_> {
         match incoming {
             Incoming::Fact(event, _) => self.fact(&event),
             Incoming::Lagged(_) => self.catch_up(client),
-            Incoming::Answer(..) => Ok(()),
+            Incoming::Answer(..) | Incoming::Changed(..) => Ok(()),
         }
     }
 

@@ -186,6 +186,7 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Transfer, mut feed: Optio
                     }
                     break client.call::<TransferShow>(&show)?;
                 }
+                Incoming::Changed(..) => {}
                 Incoming::Answer(_, Ok(_)) => {
                     if feed.as_mut().is_some_and(Feed::taken) && no_wait {
                         return started(ctx, &now);

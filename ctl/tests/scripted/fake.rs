@@ -14,12 +14,13 @@ pub enum Say {
     Result(Value),
     Error(i64, &'static str),
     Event(&'static str, Value),
+    Change(Value),
     Lagged,
     Raw(&'static str),
     Nothing,
 }
 
-use Say::{Error, Event, Lagged, Nothing, Raw, Result};
+use Say::{Change, Error, Event, Lagged, Nothing, Raw, Result};
 
 type Script = dyn FnMut(&str, &Value) -> Vec<Say> + Send;
 
@@ -97,6 +98,7 @@ fn serve(stream: &UnixStream, protocol: u32, script: &Mutex<Script>, log: &Mutex
                         .to_string()
                 }
                 Event(kind, data) => event(&json!({"seq": 1, "time": "t", "kind": kind, "data": data, "newer": [1]})),
+                Change(data) => event(&json!({"kind": "entry:changed", "data": data, "newer": [1]})),
                 Lagged => event(&json!({"kind": "lagged", "data": {"missed": 3}})),
                 Raw(text) => text.to_owned(),
                 Nothing => continue,

@@ -6,6 +6,8 @@
 //! person    somebody at a terminal
 //! commands  this device and those it is paired with
 //! guests    those it is not paired with
+//! shelf     a daemon that keeps journals, in memory
+//! journals  journals and what is in them
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
@@ -13,4 +15,6 @@
 mod commands;
 mod fake;
 mod guests;
+mod journals;
 mod person;
+mod shelf;
