@@ -1,6 +1,7 @@
 //! The command line, and where the daemon's socket is.
 
 pub mod journals;
+pub mod sync;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
 use self::journals::{Entries, Journals};
+use self::sync::{SyncAction, SyncWith};
 use crate::transport::{Endpoint, Origin};
 use crate::values::{certificate_hash, pin, size, window_time, word};
 
@@ -154,6 +156,19 @@ pub enum Command {
     /// What is in a journal
     #[command(subcommand, after_help = "Example: echo 'buy milk' | kithctl entries put notes")]
     Entries(Entries),
+    /// Keep journals the same now, and wait until they are
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  kithctl sync nas\n  kithctl sync status"
+    )]
+    Sync {
+        /// Sync if absent.
+        #[command(subcommand)]
+        action: Option<SyncAction>,
+        /// With whom.
+        #[command(flatten)]
+        sync: SyncWith,
+    },
 }
 
 /// `events`

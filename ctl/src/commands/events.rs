@@ -1,13 +1,13 @@
 //! The local door as it is: `events` and `call`.
 
 use kith_proto::control::event::Event;
-use kith_proto::control::journal::{Conflict, Journal, Recovered};
+use kith_proto::control::journal::{Conflict, Journal, Recovered, SyncSession};
 use kith_proto::control::method::{Method, Subscribe, SubscribeParams, SubscribeResult};
 use kith_proto::control::types::{Pairing, Peer, Question, Transfer, Window};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{Context, journals, standard_input, view};
+use super::{Context, journals, standard_input, sync, view};
 use crate::args::{Call, Events};
 use crate::client::{Client, Incoming};
 use crate::error::{Error, Result};
@@ -79,6 +79,7 @@ fn of_journals(event: &Event) -> Option<String> {
             let Recovered { name, entry, .. } = Recovered::deserialize(data).ok()?;
             Some(format!("{name}: {} of {} came back as {}", entry.id, entry.device, entry.hash))
         }
+        "sync:started" | "sync:complete" | "sync:error" => Some(sync::line(&SyncSession::deserialize(data).ok()?)),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@
 //! transfers  inbox, transfers
 //! journals   journals: sets of entries, and with whom they are shared
 //! entries    entries: what is in a journal
+//! sync       sync: keeping journals the same now
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
 //! ```
@@ -26,6 +27,7 @@ mod peers;
 mod receive;
 mod send;
 mod shell;
+mod sync;
 mod transfers;
 mod trust;
 mod view;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 use kith_proto::control::method::Method;
 
+use crate::args::sync::SyncAction;
 use crate::args::{Cli, Command};
 use crate::client::Client;
 use crate::error::{Error, FAILED, Result};
@@ -80,6 +83,8 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Receive(args) => receive::run(ctx, &args),
         Command::Journals { action } => journals::run(ctx, action),
         Command::Entries(action) => entries::run(ctx, action),
+        Command::Sync { action: None, sync } => sync::run(ctx, sync),
+        Command::Sync { action: Some(SyncAction::Status), .. } => sync::status(ctx),
     }
 }
 

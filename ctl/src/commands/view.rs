@@ -254,7 +254,8 @@ fn percent(transfer: &Transfer) -> String {
     }
 }
 
-fn reason(failure: &Failure) -> String {
+/// Why something failed, with the next step.
+pub fn reason(failure: &Failure) -> String {
     match &failure.hint {
         Some(hint) => format!("{} ({}); {hint}", failure.message, failure.code),
         None => format!("{} ({})", failure.message, failure.code),

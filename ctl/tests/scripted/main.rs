@@ -8,6 +8,7 @@
 //! guests    those it is not paired with
 //! shelf     a daemon that keeps journals, in memory
 //! journals  journals and what is in them
+//! sync      keeping journals the same
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
@@ -18,3 +19,4 @@ mod guests;
 mod journals;
 mod person;
 mod shelf;
+mod sync;
