@@ -1,5 +1,6 @@
 //! The command line, and where the daemon's socket is.
 
+pub mod diary;
 pub mod journals;
 pub mod sync;
 
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
+use self::diary::Diary;
 use self::journals::{Entries, Journals};
 use self::sync::{SyncAction, SyncWith};
 use crate::transport::{Endpoint, Origin};
@@ -156,6 +158,9 @@ pub enum Command {
     /// What is in a journal
     #[command(subcommand, after_help = "Example: echo 'buy milk' | kithctl entries put notes")]
     Entries(Entries),
+    /// Texts in a journal, encrypted with a passphrase that no other device learns
+    #[command(subcommand, after_help = "Example: kithctl journal write default")]
+    Journal(Diary),
     /// Keep journals the same now, and wait until they are
     #[command(
         args_conflicts_with_subcommands = true,

@@ -16,7 +16,11 @@ const PANICKED: u8 = 101;
 /// How long a command that was taken back has for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-type Undo = Box<dyn FnOnce() + Send>;
+/// What an interrupt takes back, and how long the command then has for its last words.
+struct Undo {
+    act: Box<dyn FnOnce() + Send>,
+    last_words: Duration,
+}
 
 /// Where a command leaves word of what an interrupt has to take back.
 #[derive(Clone, Default)]
@@ -25,9 +29,23 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on an interrupt does `undo` before the program ends.
+    /// From now on an interrupt does `undo` before the program ends; the command may then say how it ended.
     pub fn takes_back(&self, undo: impl FnOnce() + Send + 'static) {
-        *self.undo.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(undo));
+        self.set(Undo { act: Box::new(undo), last_words: LAST_WORDS });
+    }
+
+    /// From now on an interrupt does `undo` before the program ends, at once.
+    pub fn puts_back(&self, undo: impl FnOnce() + Send + 'static) {
+        self.set(Undo { act: Box::new(undo), last_words: Duration::ZERO });
+    }
+
+    /// From now on an interrupt takes nothing back.
+    pub fn leaves(&self) {
+        self.take();
+    }
+
+    fn set(&self, undo: Undo) {
+        *self.undo.lock().unwrap_or_else(PoisonError::into_inner) = Some(undo);
     }
 
     fn take(&self) -> Option<Undo> {
@@ -57,8 +75,8 @@ pub fn run(command: impl FnOnce(Interrupt) -> u8 + Send + 'static) -> u8 {
         return exit;
     }
     if let Some(undo) = interrupt.take() {
-        undo();
-        let _ = ended.recv_timeout(LAST_WORDS);
+        (undo.act)();
+        let _ = ended.recv_timeout(undo.last_words);
     }
     INTERRUPTED
 }
@@ -80,8 +98,11 @@ mod tests {
         let first = tell.clone();
         interrupt.takes_back(move || first.send(1).unwrap());
         interrupt.takes_back(move || tell.send(2).unwrap());
-        interrupt.take().unwrap()();
+        (interrupt.take().unwrap().act)();
         assert_eq!(told.recv(), Ok(2));
+        assert!(interrupt.take().is_none());
+        interrupt.puts_back(|| {});
+        interrupt.leaves();
         assert!(interrupt.take().is_none());
     }
 }

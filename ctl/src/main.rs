@@ -7,14 +7,16 @@
 //! client     JSON-RPC over the local door; nothing else knows how a request looks
 //! transport  the stream beneath it (a Unix socket; a named pipe joins here)
 //! output     everything that is written: results to stdout, all else to stderr, peers' text escaped
+//! passphrase where one comes from: a terminal that does not show it, or a file
+//! sealed     texts encrypted with a passphrase, and how they look in an entry
 //! progress   bars on a terminal
 //! diagnose   why the daemon cannot be reached, and the next command
 //! error      what a failed command says and its exit code
 //! interrupt  Ctrl+C: exit code 130, and what is taken back before
 //! ```
 //!
-//! Deliberately absent: async (one question at a time, on one connection), knowledge of files, keys or the network
-//! (the daemon's), and state of its own.
+//! Deliberately absent: async (one question at a time, on one connection), knowledge of received files, of the device's
+//! keys or of the network (the daemon's), and state of its own.
 
 mod args;
 mod client;
@@ -23,7 +25,9 @@ mod diagnose;
 mod error;
 mod interrupt;
 mod output;
+mod passphrase;
 mod progress;
+mod sealed;
 mod transport;
 mod values;
 

@@ -12,12 +12,14 @@
 //! transfers  inbox, transfers
 //! journals   journals: sets of entries, and with whom they are shared
 //! entries    entries: what is in a journal
+//! diary      journal: texts in a journal, encrypted with a passphrase
 //! sync       sync: keeping journals the same now
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
 //! ```
 
 mod device;
+mod diary;
 mod entries;
 mod events;
 mod guest;
@@ -83,6 +85,7 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Receive(args) => receive::run(ctx, &args),
         Command::Journals { action } => journals::run(ctx, action),
         Command::Entries(action) => entries::run(ctx, action),
+        Command::Journal(action) => diary::run(ctx, action),
         Command::Sync { action: None, sync } => sync::run(ctx, sync),
         Command::Sync { action: Some(SyncAction::Status), .. } => sync::status(ctx),
     }

@@ -42,7 +42,9 @@ mod tests {
         let mut pages = Vec::new();
         render(&program, &mut pages).unwrap();
         let text = String::from_utf8(pages).unwrap();
-        for page in ["kithctl", "kithctl-pair", "kithctl-trust-policy", "kithctl-transfers-retry"] {
+        for page in
+            ["kithctl", "kithctl-pair", "kithctl-trust-policy", "kithctl-transfers-retry", "kithctl-journal-write"]
+        {
             assert!(text.contains(&format!(".TH {page} 1")), "no page {page}");
         }
     }

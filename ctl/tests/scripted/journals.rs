@@ -116,6 +116,7 @@ fn the_daemons_errors_are_the_exit_codes() {
         &format!("entries recover notes a {hash}"),
         "entries watch notes",
         "entries export notes",
+        "journal read notes",
         "sync status",
     ] {
         for (rpc, code, exit) in [(1001, "access_denied", 4), (1002, "journal_not_found", 5), (1003, "wrong_state", 6)]

@@ -8,12 +8,14 @@
 //! guests    those it is not paired with
 //! shelf     a daemon that keeps journals, in memory
 //! journals  journals and what is in them
+//! diary     texts that only a passphrase opens
 //! sync      keeping journals the same
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod commands;
+mod diary;
 mod fake;
 mod guests;
 mod journals;

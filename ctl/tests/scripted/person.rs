@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, interrupt};
 
 /// How long something may take to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +22,15 @@ pub struct Person {
     keys: File,
     screen: Receiver<String>,
     seen: String,
+}
+
+/// A terminal, seen from where the keys are.
+pub struct Terminal(File);
+
+impl Terminal {
+    pub fn echoes(&self) -> bool {
+        tcgetattr(&self.0).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
 }
 
 impl Fake {
@@ -67,6 +77,20 @@ impl Person {
 
     pub fn types(&mut self, line: &str) {
         self.keys.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub fn interrupts(&self) {
+        interrupt(&self.child);
+    }
+
+    /// Whether what is typed is shown.
+    pub fn echoes(&self) -> bool {
+        self.terminal().echoes()
+    }
+
+    /// The terminal, which is there when the program is gone.
+    pub fn terminal(&self) -> Terminal {
+        Terminal(self.keys.try_clone().unwrap())
     }
 
     /// The exit code, and what was shown since the last time.
