@@ -316,12 +316,16 @@ impl Engine {
         let (peer, begun, dialled) = (channel.peer, Instant::now(), trigger != Trigger::Called);
         let circle = self.circle();
         line.began_with(circle.own.contains(&peer));
-        let began = self.outcome(&peer, dialled, trigger, begun, Tally::default(), None);
-        self.events.publish(&Fact::SyncStarted(began));
         self.remember().await;
+        // A call that gives way to another one did not begin.
+        let met = || {
+            line.met();
+            let began = self.outcome(&peer, dialled, trigger, begun, Tally::default(), None);
+            self.events.publish(&Fact::SyncStarted(began));
+        };
         let (tally, result) = tokio::select! {
             () = self.tasks.stopping().cancelled() => (Tally::default(), Err(Error::CalledOff)),
-            ended = Box::pin(session::run(&self, circle, &mut channel, dialled, &line)) => ended,
+            ended = Box::pin(session::run(&self, circle, &mut channel, dialled, &line.stop, met)) => ended,
         };
         self.remember().await;
         let busy = matches!(&result, Err(Error::CalledOff))

@@ -116,7 +116,7 @@ impl Schedule {
         if in_sight && !plan.in_sight {
             // It may be elsewhere now: patience begins anew.
             plan.pause = None;
-            plan.due = None;
+            plan.due = plan.due.filter(|(_, trigger)| matches!(trigger, Trigger::Asked | Trigger::Paired));
             let settled = plan.last.filter(|_| !plan.dirty).map(|last| last + SETTLED);
             plan.no_later_than(settled.map_or(now, |settled| settled.max(now)), Trigger::Discovered);
         }

@@ -9,10 +9,10 @@ use kith_proto::id::PublicKey;
 use kith_proto::limits;
 use kith_proto::peer::journal::session::{Fault, Report, Session};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::book::{Book, Circle};
-use super::lines::Line;
 use crate::clock;
 use crate::store;
 use crate::tls::channel::{Reader, Writer, within};
@@ -72,13 +72,14 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// Runs one end of a session until both are done, or its place is wanted for another one.
+/// Runs one end of a session until both are done, or it is to stop. `met` is called when the other side has answered.
 pub async fn run(
     engine: &Arc<Engine>,
     circle: Arc<Circle>,
     channel: &mut Channel,
     leads: bool,
-    line: &Line,
+    stop: &CancellationToken,
+    met: impl FnOnce() + Send,
 ) -> (Tally, Result<(), Error>) {
     let peer = channel.peer;
     let mut talk = Talk { engine, circle, peer, tally: Tally::default(), written: 0 };
@@ -88,8 +89,8 @@ pub async fn run(
     // Whoever only wrote, and read when it has nothing to write, would wait for the other side for ever.
     let result = tokio::select! {
         biased;
-        () = line.stop.cancelled() => Err(Error::CalledOff),
-        result = talk.run(session, writer, &mut queue, line) => result,
+        () = stop.cancelled() => Err(Error::CalledOff),
+        result = talk.run(session, writer, &mut queue, met) => result,
         never = read(reader, &frames) => match never {},
     };
     talk.tally.bytes += talk.written;
@@ -127,8 +128,9 @@ impl Talk<'_> {
         session: Session,
         writer: &mut Writer,
         queue: &mut mpsc::Receiver<Result<Vec<u8>, ChannelError>>,
-        line: &Line,
+        met: impl FnOnce() + Send,
     ) -> Result<(), Error> {
+        let mut met = Some(met);
         let mut session = self.step(session, Step::Begin, writer).await?;
         loop {
             while session.is_ready() {
@@ -140,8 +142,10 @@ impl Talk<'_> {
             let frame = within(SILENCE, async { queue.recv().await.unwrap_or(Err(ChannelError::Closed)) }).await?;
             self.tally.bytes += 4 + frame.len() as u64;
             session = self.step(session, Step::Receive(frame), writer).await?;
-            if session.is_met() {
-                line.met();
+            if session.is_met()
+                && let Some(met) = met.take()
+            {
+                met();
             }
         }
     }
