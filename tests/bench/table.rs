@@ -19,6 +19,12 @@ impl Table {
         let ratio = format!("{:.2} × the target", measured / limit);
         self.row(figure, format!("{measured:.2} {unit}"), &format!("≤ {limit} {unit}"), ratio);
     }
+
+    /// Adds a figure that must not be smaller than `limit`.
+    pub fn at_least(&mut self, figure: &str, measured: f64, limit: f64, unit: &str) {
+        let ratio = format!("{:.2} × the target", measured / limit);
+        self.row(figure, format!("{measured:.0} {unit}"), &format!("≥ {limit} {unit}"), ratio);
+    }
 }
 
 impl fmt::Display for Table {
