@@ -69,7 +69,8 @@ pub fn take<R: Replica>(
     let Some(local) = replica.current(&version.id)? else {
         if returned {
             let news = replica.keep(Kept::Recovered, version, body, now_ms)?;
-            delete_anew(replica, device, &version.id, Context::default(), now_ms)?;
+            // The deletion knew this version: sent again, or met where it is current, it is no conflict.
+            delete_anew(replica, device, &version.id, version.succeeded(), now_ms)?;
             let outcome = if news { Outcome::Recovered } else { Outcome::Known };
             return Ok(Taken { outcome, deleted_anew: true });
         }
