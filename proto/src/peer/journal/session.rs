@@ -227,6 +227,8 @@ impl Session {
             return Err(if reason == "rolled_back" { Fault::RolledBack } else { Fault::Failed(reason.to_owned()) });
         }
         match (self.stage, frame) {
+            // The other side has not heard yet that this one stopped.
+            (Stage::Over, _) if self.report.rolled_back => Ok(()),
             (Stage::Greeting, Frame::Message(Message::Hello { v, epoch, now_ms: theirs, journals })) => {
                 if v != wire::VERSION {
                     self.say(&Message::Fail { reason: "version".to_owned() });
