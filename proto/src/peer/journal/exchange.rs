@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::replica::{Replica, Row};
-use super::rules::{self, Origin, Outcome};
+use super::rules::{self, Outcome};
 use super::session::{Fault, Note, Report};
 use super::version::{Fault as BadVersion, Version, content_hash};
 use super::wire::{self, Frame, Manifest, Message, Refused};
@@ -56,7 +56,7 @@ pub struct Exchange {
     initiator: Option<Initiator>,
     /// Whether the other side's rows come in the order of its changes.
     in_order: bool,
-    /// Deletions that were written anew because of the horizon.
+    /// Entries that were written anew because of the horizon.
     anew: u64,
     /// The same of the other side, when it has said so; and whether this side has.
     anew_there: Option<u64>,
@@ -79,9 +79,10 @@ enum Work {
 #[derive(Debug)]
 struct Arriving {
     version: Version,
-    /// Refused already: what comes of the body is dropped.
+    /// What comes of the body is dropped.
     unwanted: bool,
-    have: u64,
+    /// Where the next piece begins; the first one may begin where an earlier session broke off.
+    have: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,6 @@ struct Check {
     fingerprint: Fingerprint,
     count: u64,
     top: u64,
-    horizon: Stamp,
     seen: Vec<(super::version::Epoch, Stamp)>,
 }
 
@@ -163,7 +163,7 @@ impl Exchange {
             Some(Work::Changes { after }) => self.changes(replica, after)?,
             Some(Work::Rows(elements)) => self.rows(replica, elements)?,
             Some(Work::Body { element, offset, size }) => Some(self.body(replica, element, offset, size)?),
-            Some(Work::Check) => Some(self.check(replica)?),
+            Some(Work::Check) => Some(self.check(replica, now_ms)?),
             None => None,
         };
         self.settle(replica, now_ms)?;
@@ -214,8 +214,9 @@ impl Exchange {
     /// The frame for `rows`; the body of the last one comes next, if it is not in it.
     fn entries(&mut self, rows: &[Row]) -> Vec<u8> {
         if let Some(Row { version, body: None, .. }) = rows.last() {
-            let have = self.theirs.partial.iter().find(|partial| partial.hash == version.hash);
-            let offset = have.map_or(0, |partial| partial.have);
+            // The other side has that beginning until the body is whole: it serves once.
+            let have = self.theirs.partial.iter().position(|partial| partial.hash == version.hash);
+            let offset = have.map_or(0, |at| self.theirs.partial.swap_remove(at).have);
             let offset = if offset < version.size { offset } else { 0 };
             self.work.push_front(Work::Body { element: version.element(), offset, size: version.size });
         }
@@ -241,21 +242,24 @@ impl Exchange {
         Ok(wire::body(offset, &piece))
     }
 
-    fn check<R: Replica>(&mut self, replica: &mut R) -> Result<Vec<u8>, Fault<R::Error>> {
+    fn check<R: Replica>(&mut self, replica: &mut R, now_ms: u64) -> Result<Vec<u8>, Fault<R::Error>> {
+        if self.adopts(now_ms) && self.theirs.horizon > replica.clock().map_err(Fault::Store)? {
+            // What is deleted here from now on is none of what is about to be forgotten.
+            replica.set_clock(self.theirs.horizon).map_err(Fault::Store)?;
+        }
         let total = replica.total().map_err(Fault::Store)?;
-        let horizon = replica.horizon().map_err(Fault::Store)?;
-        let seen = if horizon > self.theirs.horizon {
-            replica.all_seen(limits::SYNC_SEEN).map_err(Fault::Store)?
-        } else {
+        // Both tell: when they have the same horizon, either of them knows what the other one has forgotten.
+        let seen = if self.mine.horizon == self.theirs.horizon {
             Vec::new()
+        } else {
+            replica.all_seen(limits::SYNC_SEEN).map_err(Fault::Store)?
         };
         let top = replica.top().map_err(Fault::Store)?;
-        let check = Check { fingerprint: total.fingerprint(), count: total.count, top, horizon, seen };
+        let check = Check { fingerprint: total.fingerprint(), count: total.count, top, seen };
         let message = Message::Check {
             fingerprint: check.fingerprint,
             count: check.count,
             top: check.top,
-            horizon: check.horizon,
             seen: check.seen.clone(),
         };
         self.checks.0 = Some(check);
@@ -304,12 +308,12 @@ impl Exchange {
                 self.anew_there = Some(anew);
                 None
             }
-            Frame::Message(Message::Check { fingerprint, count, top, horizon, seen }) => {
+            Frame::Message(Message::Check { fingerprint, count, top, seen }) => {
                 let early = !self.ends.1 || self.checks.1.is_some();
                 if early || seen.len() > limits::SYNC_SEEN {
                     return Err(Fault::Protocol("a CHECK that is none"));
                 }
-                self.checks.1 = Some(Check { fingerprint, count, top, horizon, seen });
+                self.checks.1 = Some(Check { fingerprint, count, top, seen });
                 self.compare(replica)?;
                 None
             }
@@ -335,12 +339,11 @@ impl Exchange {
                 (Err(fault), body) => {
                     refused.push(refusal(&version, fault));
                     if body.is_none() {
-                        self.arriving = Some(Arriving { version, unwanted: true, have: 0 });
+                        self.arriving = Some(Arriving { version, unwanted: true, have: None });
                     }
                 }
                 (Ok(()), None) => {
-                    let have = replica.partial(&version.hash).map_err(Fault::Store)?;
-                    self.arriving = Some(Arriving { version, unwanted: false, have });
+                    self.arriving = Some(Arriving { version, unwanted: false, have: None });
                     // It is here when its last piece is.
                     break;
                 }
@@ -370,17 +373,23 @@ impl Exchange {
         if piece.is_empty() {
             return Ok(Message::Ack { taken, refused });
         }
-        if !(offset == arriving.have || (offset == 0 && !arriving.unwanted)) {
+        if arriving.have.is_some_and(|have| have != offset) {
             return Err(Fault::Protocol("a piece that does not fit"));
         }
         let have = offset.saturating_add(piece.len() as u64);
         if have > size {
             return Err(Fault::Protocol("more of a body than there is"));
         }
+        if offset > 0 && !arriving.unwanted {
+            // A session with a third device may have brought that body to its end, or begun it anew. This row comes
+            // again where it is still missing: the fingerprints tell.
+            let here = replica.partial(&arriving.version.hash).map_err(Fault::Store)?;
+            arriving.unwanted = here != offset;
+        }
         if !arriving.unwanted {
             replica.add_piece(&arriving.version.hash, offset, piece, now_ms).map_err(Fault::Store)?;
         }
-        arriving.have = have;
+        arriving.have = Some(have);
         if have < size {
             self.arriving = Some(arriving);
         } else if !arriving.unwanted {
@@ -409,9 +418,9 @@ impl Exchange {
         if !fits {
             return Ok(Err(BadVersion::Hash));
         }
-        let origin = Origin { epoch: self.roles.epoch, horizon: self.theirs.horizon };
-        let taken = rules::take(replica, self.roles.device, version, body, origin, now_ms).map_err(Fault::Store)?;
-        self.anew += u64::from(taken.deleted_anew);
+        let Roles { device, epoch, .. } = &self.roles;
+        let taken = rules::take(replica, *device, version, body, epoch, now_ms).map_err(Fault::Store)?;
+        self.anew += u64::from(taken.anew);
         let journal = self.mine.journal;
         let news = taken.outcome != Outcome::Known;
         match taken.outcome {
@@ -508,6 +517,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether this side is to forget the deletions that the other one has forgotten.
+    fn adopts(&self, now_ms: u64) -> bool {
+        self.theirs.horizon > self.mine.horizon && self.theirs.horizon.is_plausible(now_ms)
+    }
+
     /// Ends the exchange when nothing is open, and writes down how far the two are.
     fn settle<R: Replica>(&mut self, replica: &mut R, now_ms: u64) -> Result<(), Fault<R::Error>> {
         if self.stage == Stage::Reconciling && self.ends == (true, true) && self.under_way == 0 && !self.told {
@@ -520,16 +534,16 @@ impl Exchange {
         }
         let (Some(mine), Some(theirs)) = (self.checks.0.take(), self.checks.1.take()) else { return Ok(()) };
         let peer = self.roles.peer;
+        let horizon = self.theirs.horizon;
+        let adopts = self.adopts(now_ms) && self.anew_there.is_none_or(|anew| anew == 0);
         let result = (|| {
-            if theirs.horizon > mine.horizon && self.anew_there.is_none_or(|anew| anew == 0) {
-                // Whatever those deletions ended is gone on both sides.
-                for (epoch, stamp) in &theirs.seen {
-                    replica.saw(epoch, *stamp)?;
-                }
-                if theirs.horizon > replica.clock()? {
-                    replica.set_clock(theirs.horizon)?;
-                }
-                replica.raise_horizon(theirs.horizon)?;
+            for (epoch, stamp) in theirs.seen.iter().filter(|(_, stamp)| stamp.is_plausible(now_ms)) {
+                replica.saw(epoch, *stamp)?;
+            }
+            // Whatever those deletions ended is gone on both sides; except for what a third device brought meanwhile,
+            // which the other one must see first.
+            if adopts && horizon > replica.horizon()? && !brought(replica, mine.top, &self.roles.epoch, horizon)? {
+                replica.raise_horizon(horizon)?;
             }
             replica.set_cursor(&peer, &self.roles.epoch, theirs.top)?;
             if !self.refused_there {
@@ -540,6 +554,19 @@ impl Exchange {
         self.over = true;
         result.map_err(Fault::Store)
     }
+}
+
+/// Whether something from before `horizon` came after `top`, from others than `peer`.
+fn brought<R: Replica>(
+    replica: &mut R,
+    top: u64,
+    peer: &super::version::Epoch,
+    horizon: Stamp,
+) -> Result<bool, R::Error> {
+    let rows = replica.changes(top, peer, limits::SYNC_ROWS, limits::FRAME_CONTROL)?;
+    let last = rows.last().map_or(top, |row| row.seq);
+    let more = !rows.is_empty() && !replica.changes(last, peer, 1, 0)?.is_empty();
+    Ok(more || rows.iter().any(|row| row.version.stamp <= horizon))
 }
 
 /// Where in `from`'s changes to begin for `to`; `None` where ranges must be reconciled instead.

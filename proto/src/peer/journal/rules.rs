@@ -1,8 +1,7 @@
 //! What becomes of a version that arrives, and of one that is written here.
 
 use super::replica::{Kept, Replica};
-use super::version::{Context, Hash, Version, content_hash};
-use crate::hlc::Stamp;
+use super::version::{Context, Epoch, Hash, Version, content_hash};
 use crate::id::PublicKey;
 
 /// What became of a version that arrived.
@@ -19,8 +18,8 @@ pub enum Outcome {
         /// In the history now.
         loser: Box<Version>,
     },
-    /// It is from before the horizon, and its entry was deleted: it waits among the recovered, and its entry is deleted
-    /// anew, so that this device and the others agree again.
+    /// It is from before the horizon, and a deletion ended it: it waits among the recovered, and its entry is written
+    /// anew as it is here, deleted or not, so that this device and the others agree again.
     Recovered,
 }
 
@@ -29,35 +28,27 @@ pub enum Outcome {
 pub struct Taken {
     /// What became of the version.
     pub outcome: Outcome,
-    /// Whether its entry was deleted anew, by this device.
-    pub deleted_anew: bool,
+    /// Whether its entry was written anew, by this device.
+    pub anew: bool,
 }
 
 impl From<Outcome> for Taken {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, deleted_anew: false }
+        Self { outcome, anew: false }
     }
 }
 
-/// What is known of the device that a version comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Origin {
-    /// The life of its database.
-    pub epoch: super::version::Epoch,
-    /// Up to which stamp it has forgotten deletions.
-    pub horizon: Stamp,
-}
-
-/// Takes a version that passed [`Version::check`] and whose body fits its hash.
+/// Takes a version that passed [`Version::check`] and whose body fits its hash; `origin` is the life of the database that
+/// it comes from.
 pub fn take<R: Replica>(
     replica: &mut R,
     device: PublicKey,
     version: &Version,
     body: &[u8],
-    origin: Origin,
+    origin: &Epoch,
     now_ms: u64,
 ) -> Result<Taken, R::Error> {
-    let returned = came_back(replica, version, origin)?;
+    let returned = came_back(replica, version)?;
     if version.stamp > replica.clock()? {
         replica.set_clock(version.stamp)?;
     }
@@ -72,17 +63,24 @@ pub fn take<R: Replica>(
             // The deletion knew this version: sent again, or met where it is current, it is no conflict.
             delete_anew(replica, device, &version.id, version.succeeded(), now_ms)?;
             let outcome = if news { Outcome::Recovered } else { Outcome::Known };
-            return Ok(Taken { outcome, deleted_anew: true });
+            return Ok(Taken { outcome, anew: true });
         }
         if version.deleted && version.stamp <= replica.horizon()? {
             return Ok(Outcome::Known.into());
         }
-        replica.put(version, body, &origin.epoch)?;
+        replica.put(version, body, origin)?;
         return Ok(Outcome::Current.into());
     };
     let (mine, theirs) = (local.rank(), version.rank());
     if mine == theirs {
         return Ok(Outcome::Known.into());
+    }
+    if returned && theirs > mine && !version.knows(&local) {
+        // What was written in its place meanwhile stays.
+        let news = replica.keep(Kept::Recovered, version, body, now_ms)?;
+        write_anew(replica, device, &local, version, now_ms)?;
+        let outcome = if news { Outcome::Recovered } else { Outcome::Known };
+        return Ok(Taken { outcome, anew: true });
     }
     let (winner, loser) = if theirs > mine { (version, &local) } else { (&local, version) };
     let conflict = winner.hash != loser.hash && !winner.knows(loser);
@@ -91,11 +89,11 @@ pub fn take<R: Replica>(
         (true, true) => replica.keep_current(&version.id, now_ms)?,
         (true, false) => replica.keep(Kept::History, version, body, now_ms)?,
     };
-    let mut deleted_anew = false;
+    let mut anew = false;
     if theirs > mine {
-        replica.put(version, body, &origin.epoch)?;
-        deleted_anew = version.deleted && version.stamp <= replica.horizon()?;
-        if deleted_anew {
+        replica.put(version, body, origin)?;
+        anew = version.deleted && version.stamp <= replica.horizon()?;
+        if anew {
             // Others with this horizon would not look at this deletion any more.
             delete_anew(replica, device, &version.id, version.succeeded(), now_ms)?;
         }
@@ -105,17 +103,14 @@ pub fn take<R: Replica>(
         (false, true) => Outcome::Current,
         (false, false) => Outcome::Known,
     };
-    Ok(Taken { outcome, deleted_anew })
+    Ok(Taken { outcome, anew })
 }
 
 /// Whether a version is one of those that a deletion ended which is forgotten here, brought by a device that missed it.
-/// What that device wrote while it was away is none of them: nobody here has seen that.
-fn came_back<R: Replica>(replica: &mut R, version: &Version, origin: Origin) -> Result<bool, R::Error> {
-    let horizon = replica.horizon()?;
-    Ok(!version.deleted
-        && version.stamp <= horizon
-        && origin.horizon < horizon
-        && replica.seen(&version.epoch)? >= version.stamp)
+/// What that device wrote while it was away is none of them: nobody here has seen that. That device's own horizon says
+/// nothing: each forgets what it knew, and of two that were apart neither knew all.
+fn came_back<R: Replica>(replica: &mut R, version: &Version) -> Result<bool, R::Error> {
+    Ok(!version.deleted && version.stamp <= replica.horizon()? && replica.seen(&version.epoch)? >= version.stamp)
 }
 
 fn delete_anew<R: Replica>(
@@ -128,6 +123,24 @@ fn delete_anew<R: Replica>(
     let tombstone = stamped(replica, device, id, context, Content { deleted: true, meta: "", body: b"" }, now_ms)?;
     let own = replica.epoch();
     replica.put(&tombstone, b"", &own)?;
+    Ok(())
+}
+
+/// Writes what is current once more, above `other`, which it is to replace.
+fn write_anew<R: Replica>(
+    replica: &mut R,
+    device: PublicKey,
+    current: &Version,
+    other: &Version,
+    now_ms: u64,
+) -> Result<(), R::Error> {
+    let length = usize::try_from(current.size).unwrap_or(usize::MAX);
+    let body = replica.piece(&current.element(), 0, length)?.unwrap_or_default();
+    let content = Content { deleted: current.deleted, meta: &current.meta, body: &body };
+    let context = current.succeeded().and(&other.succeeded());
+    let version = stamped(replica, device, &current.id, context, content, now_ms)?;
+    let own = replica.epoch();
+    replica.put(&version, &body, &own)?;
     Ok(())
 }
 

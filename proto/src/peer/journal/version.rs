@@ -89,6 +89,14 @@ impl Context {
         self.0.iter().any(|(known, upto)| known == epoch && *upto >= stamp)
     }
 
+    /// All that either of the two knows.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        other.0.iter().for_each(|(epoch, stamp)| self.learn(*epoch, *stamp));
+        self.forget_the_oldest();
+        self
+    }
+
     fn learn(&mut self, epoch: Epoch, stamp: Stamp) {
         match self.0.binary_search_by_key(&epoch, |(known, _)| *known) {
             Ok(at) => {

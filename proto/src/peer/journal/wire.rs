@@ -69,7 +69,7 @@ pub enum Message {
     End,
     /// Ranges are reconciled.
     Settled {
-        /// Deletions that were written anew because of the horizon: the other one may not have them yet.
+        /// Entries that were written anew because of the horizon: the other one may not have them yet.
         anew: u64,
     },
     /// What is here now.
@@ -81,9 +81,7 @@ pub enum Message {
         count: u64,
         /// The greatest seq that was given out.
         top: u64,
-        /// Up to which stamp deletions are forgotten.
-        horizon: Stamp,
-        /// Whose horizon is the greater one: what it knows to have been written.
+        /// Where the horizons differ: what is known to have been written.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         seen: Vec<(Epoch, Stamp)>,
     },
