@@ -1,10 +1,10 @@
 //! Two ends of a session, and what lies between them.
 
-use super::memory::Memory;
-use super::rules::{self, Content, Expected, Written};
-use super::session::Session;
-use super::version::{Epoch, JournalId};
 use crate::id::PublicKey;
+use crate::peer::journal::memory::Memory;
+use crate::peer::journal::rules::{self, Content, Expected, Written};
+use crate::peer::journal::session::Session;
+use crate::peer::journal::version::{Epoch, JournalId};
 
 const NOTES: JournalId = JournalId([7; 16]);
 

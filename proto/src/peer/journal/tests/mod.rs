@@ -1,0 +1,10 @@
+//! Journals as a pure machine: devices, their clocks and disks, bad networks, and everything that can go wrong there.
+//!
+//! ```text
+//! harness     a world of devices that writes down what each of them knew: what the truth is
+//! properties  what must hold after any schedule
+//! ```
+
+mod harness;
+mod properties;
+mod session;
