@@ -150,7 +150,7 @@ pub enum Fault {
     /// Not a JSON object, or too long.
     #[error("bad_meta")]
     Meta,
-    /// Zero, or years in the future.
+    /// Zero, years in the future, or not later than what it knew.
     #[error("bad_stamp")]
     Stamp,
     /// Not the hash of the content.
@@ -172,7 +172,9 @@ impl Version {
         if self.size > limits::ENTRY_BODY as u64 {
             return Err(Fault::Size);
         }
-        if self.stamp.is_plausible(now_ms) { Ok(()) } else { Err(Fault::Stamp) }
+        // Whoever writes has seen what it replaces: nothing that a version knows is later than itself.
+        let after = self.context.0.iter().all(|(_, known)| *known < self.stamp);
+        if after && self.stamp.is_plausible(now_ms) { Ok(()) } else { Err(Fault::Stamp) }
     }
 
     /// The order of versions: whoever is greater is current.
