@@ -201,11 +201,12 @@ pub fn write<R: Replica>(
     if !fits {
         return Ok(Written::Mismatch(live.cloned().map(Box::new)));
     }
-    let context = current.as_ref().map(Version::succeeded).unwrap_or_default();
-    let version = stamped(replica, device, id, context, content, now_ms)?;
-    if let Some(same) = live.filter(|live| live.hash == version.hash) {
+    let hash = content_hash(content.deleted, content.meta, content.body);
+    if let Some(same) = live.filter(|live| live.hash == hash) {
         return Ok(Written::Unchanged(Box::new(same.clone())));
     }
+    let context = current.as_ref().map(Version::succeeded).unwrap_or_default();
+    let version = stamped(replica, device, id, context, content, now_ms)?;
     let own = replica.epoch();
     let seq = replica.put(&version, content.body, &own)?;
     Ok(Written::Current(seq, Box::new(version)))
