@@ -137,6 +137,15 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
+/// A database in memory, for the tests of whoever writes SQL.
+#[cfg(test)]
+pub fn in_memory() -> Connection {
+    let mut connection = Connection::open_in_memory().unwrap();
+    connection.pragma_update(None, "foreign_keys", true).unwrap();
+    migrate::run(&mut connection, Path::new("")).unwrap();
+    connection
+}
+
 /// A column that holds JSON.
 pub fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;

@@ -69,3 +69,8 @@ pub fn bound(element: &Element) -> (i64, impl ToSql + use<>) {
         Err(_) => (i64::MAX, [0xff; 32]),
     }
 }
+
+/// A number of rows as SQLite can hold it.
+pub fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}

@@ -23,8 +23,6 @@ mod pieces;
 mod replica;
 mod shelf;
 mod sums;
-#[cfg(test)]
-mod tests;
 mod verify;
 
 use std::cell::{Cell, RefCell};
@@ -113,3 +111,12 @@ impl<'t> Book<'t> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod collect_tests;
+#[cfg(test)]
+mod members_tests;
+#[cfg(test)]
+mod sums_tests;
+#[cfg(test)]
+mod tests;

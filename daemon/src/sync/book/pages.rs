@@ -6,7 +6,7 @@ use kith_proto::peer::journal::version::{Hash, Version};
 use kith_proto::peer::reconcile::Element;
 use rusqlite::{MAIN_DB, OptionalExtension, params};
 
-use super::columns::{VERSION, VERSION_COLUMNS, bound};
+use super::columns::{VERSION, VERSION_COLUMNS, bound, limit};
 use super::kept::word;
 use super::{Book, Journal};
 
@@ -56,7 +56,7 @@ impl Journal<'_> {
              WHERE journal = ?1 AND seq > ?2 AND deleted <= ?3 ORDER BY seq LIMIT ?4"
         );
         let mut statement = self.book.connection.prepare_cached(&sql)?;
-        let found = statement.query(params![self.number, seq, deleted, rows.saturating_add(1)])?;
+        let found = statement.query(params![self.number, seq, deleted, limit(rows.saturating_add(1))])?;
         self.page(found, true, rows, bytes)
     }
 
@@ -81,7 +81,7 @@ impl Journal<'_> {
         let after = bound(after.unwrap_or(&Element::FIRST).max(&before));
         let until = i64::try_from(until.0).unwrap_or(i64::MAX);
         let mut statement = self.book.connection.prepare_cached(&sql)?;
-        let params = params![self.number, after.0, after.1, until, deleted, rows.saturating_add(1)];
+        let params = params![self.number, after.0, after.1, until, deleted, limit(rows.saturating_add(1))];
         self.page(statement.query(params)?, true, rows, bytes)
     }
 
@@ -105,7 +105,7 @@ impl Journal<'_> {
             None => (id.unwrap_or_default(), i64::MAX as u64, i64::MAX as u64),
         };
         let mut statement = self.book.connection.prepare_cached(&sql)?;
-        let params = params![self.number, word(place), from, id, stamp, number, rows.saturating_add(1)];
+        let params = params![self.number, word(place), from, id, stamp, number, limit(rows.saturating_add(1))];
         self.page(statement.query(params)?, false, rows, bytes)
     }
 

@@ -10,7 +10,7 @@ use kith_proto::peer::journal::version::{Epoch, Hash, Version};
 use kith_proto::peer::reconcile::{Element, Sum};
 use rusqlite::{OptionalExtension, params};
 
-use super::columns::{VERSION, VERSION_COLUMNS};
+use super::columns::{self, VERSION, VERSION_COLUMNS, limit};
 use super::sums::Cache;
 use super::{Book, Listed};
 
@@ -201,7 +201,9 @@ impl Replica for Journal<'_> {
              JOIN journal_epoch ON journal_epoch.number = journal_seen.epoch
              WHERE journal = ?1 ORDER BY stamp DESC LIMIT ?2",
         )?;
-        statement.query_map(params![self.number, limit], |row| Ok((Epoch(row.get(0)?), Stamp(row.get(1)?))))?.collect()
+        statement
+            .query_map(params![self.number, columns::limit(limit)], |row| Ok((Epoch(row.get(0)?), Stamp(row.get(1)?))))?
+            .collect()
     }
 
     fn current(&mut self, id: &str) -> rusqlite::Result<Option<Version>> {
@@ -265,7 +267,7 @@ impl Replica for Journal<'_> {
         // What never had a number came from nobody; no epoch has the number 0.
         let peer = self.book.known_epoch(peer)?.unwrap_or(0);
         let mut statement = self.book.connection.prepare_cached(&sql)?;
-        let mut found = statement.query(params![self.number, seq, peer, rows])?;
+        let mut found = statement.query(params![self.number, seq, peer, limit(rows)])?;
         let mut changes: Vec<Row> = Vec::new();
         let mut sum = 0_usize;
         while let Some(row) = found.next()? {

@@ -9,10 +9,11 @@ use kith_proto::peer::reconcile::{Element, Set, Sum};
 use rusqlite::{Error, OptionalExtension, Row, params};
 
 use super::Journal;
-use super::columns::{bound, element};
+use super::columns::{self, bound, element};
 
-/// Elements in a full chunk: more make ranges dear whose ends lie within chunks, fewer make wide ranges dear.
-const CHUNK: u64 = 128;
+/// Elements in a full chunk: more make ranges dear whose ends lie within chunks, fewer make wide ranges dear. In tests
+/// few, so that small journals have many chunks.
+pub(super) const CHUNK: u64 = if cfg!(test) { 8 } else { 128 };
 /// A chunk with fewer elements looks for a neighbour to join …
 const SMALL: u64 = CHUNK / 4;
 /// … with which it has at most so many.
@@ -63,8 +64,7 @@ impl Set for Journal<'_> {
              ORDER BY stamp, element LIMIT ?6",
         )?;
         let (lower, upper) = (bound(lower), bound(upper));
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let params = params![self.number, lower.0, lower.1, upper.0, upper.1, limit];
+        let params = params![self.number, lower.0, lower.1, upper.0, upper.1, columns::limit(limit)];
         statement.query_map(params, |row| element(row, 0))?.collect()
     }
 
