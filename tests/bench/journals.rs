@@ -70,7 +70,7 @@ fn journal(plan: &Plan, table: &mut Table, entries: usize) -> anyhow::Result<()>
     let beside = format!("of which {BODY} are the body");
     table.row(&named("database, for an entry"), format!("{size:.0} bytes"), &beside, String::new());
 
-    let idle = repeat(plan, || session(&here, &there))?;
+    let idle = repeat(plan, || session(&there, &here))?;
     table.at_most(&named("nothing changed, CPU of both"), idle.cpu, 5.0, "ms");
     table.at_most(&named("nothing changed, bytes"), idle.kib, 1.0, "KiB");
 
@@ -86,7 +86,7 @@ fn journal(plan: &Plan, table: &mut Table, entries: usize) -> anyhow::Result<()>
     for (what, step) in [("neighbours", 1), ("scattered", entries / CHANGED)] {
         let cost = repeat(plan, || {
             edit(&here, step)?;
-            session(&here, &there)
+            session(&there, &here)
         })?;
         table.at_most(&named(&format!("{CHANGED} {what} changed")), cost.ms, 100.0, "ms");
         table.at_most(&named(&format!("{CHANGED} {what} changed, bytes")), cost.kib, 25.0, "KiB");
@@ -98,7 +98,7 @@ fn journal(plan: &Plan, table: &mut Table, entries: usize) -> anyhow::Result<()>
         here.stop();
         fs::remove_file(here.path("data/journals.witness"))?;
         here.start();
-        session(&here, &there)
+        session(&there, &here)
     })?;
     table.at_most(&named(&format!("{CHANGED} scattered changed, no cursor")), cost.ms, 100.0, "ms");
     table.at_most(&named(&format!("{CHANGED} scattered changed, no cursor, bytes")), cost.kib, 25.0, "KiB");
@@ -147,16 +147,16 @@ fn first_sync(there: &Host, events: &mut Door, rows: u64) -> f64 {
     ms
 }
 
-/// One session that `here` begins.
-fn session(here: &Host, there: &Host) -> anyhow::Result<Cost> {
-    let mut door = here.door();
+/// One session that `begins` begins.
+fn session(begins: &Host, other: &Host) -> anyhow::Result<Cost> {
+    let mut door = begins.door();
     door.call("events.subscribe", json!({"kinds": ["sync:complete"]}));
-    let before = cpu(here)? + cpu(there)?;
-    door.call("sync.start", json!({"peer": there.id()}));
+    let before = cpu(begins)? + cpu(other)?;
+    door.call("sync.start", json!({"peer": other.id()}));
     let event = door.event(|event| event["data"]["trigger"] == "asked");
     let data = &event["data"];
     let number = |name: &str| data[name].as_f64().unwrap_or(f64::NAN);
-    Ok(Cost { ms: number("ms"), cpu: cpu(here)? + cpu(there)? - before, kib: number("bytes") / 1024.0 })
+    Ok(Cost { ms: number("ms"), cpu: cpu(begins)? + cpu(other)? - before, kib: number("bytes") / 1024.0 })
 }
 
 fn repeat(plan: &Plan, mut once: impl FnMut() -> anyhow::Result<Cost>) -> anyhow::Result<Cost> {

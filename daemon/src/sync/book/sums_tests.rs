@@ -1,5 +1,5 @@
 use kith_proto::peer::journal::replica::Replica;
-use kith_proto::peer::journal::rules::{self, Content, Expected, Origin};
+use kith_proto::peer::journal::rules::{self, Content, Expected};
 use kith_proto::peer::journal::version::{Version, content_hash};
 use kith_proto::peer::reconcile::{Element, Set, Sum};
 use proptest::collection::vec;
@@ -32,7 +32,6 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn run(db: &Connection, step: &Step, turn: usize) {
     let now_ms = NOW + turn as u64 * 5;
-    let origin = Origin { epoch: epoch(2), horizon: Stamp::ZERO };
     in_default(db, |it| match *step {
         Step::Write(id) => {
             let content = Content { deleted: false, meta: "", body: &turn.to_be_bytes() };
@@ -48,12 +47,12 @@ fn run(db: &Connection, step: &Step, turn: usize) {
                 hash: content_hash(deleted, "", b""),
                 ..theirs(&id.to_string(), Stamp::at(NOW + ms), b"")
             };
-            rules::take(it, key(1), &version, b"", origin, now_ms).unwrap();
+            rules::take(it, key(1), &version, b"", &epoch(2), now_ms).unwrap();
         }
         Step::Append(count) => {
             for n in 0..count {
                 let version = theirs(&format!("{turn} {n}"), Stamp(Stamp::at(now_ms).0 + u64::from(n)), b"");
-                rules::take(it, key(1), &version, b"", origin, now_ms).unwrap();
+                rules::take(it, key(1), &version, b"", &epoch(2), now_ms).unwrap();
             }
         }
         Step::Raise(ms) => it.raise_horizon(Stamp::at(NOW + ms)).unwrap(),
