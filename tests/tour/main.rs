@@ -1,5 +1,5 @@
-//! `cargo tour`: two devices on this machine meet, pair, and send a directory and a word, by the real programs. What is
-//! printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
+//! `cargo tour`: two devices on this machine meet, pair, keep a journal the same, and send a directory and a word, by the
+//! real programs. What is printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
 
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,18 @@ fn main() {
         anna.ctl_json(&["peers"])["peers"][0]["online"] == true
     });
     kithctl(&anna, &["peers"]);
+
+    note("They are in sync from then on: what an app puts into the journal `default` here is there a moment later.");
+    println!("$ echo 'Sunny, 21°' | {}", &typed(&anna, &["entries", "put", "default", "today"])[2..]);
+    let mut putting = Running::spawn_fed(&mut anna.ctl_command(&["entries", "put", "default", "today"]));
+    assert!(putting.feed("Sunny, 21°\n".as_bytes()), "kithctl takes its standard input");
+    putting.end_input();
+    show(&putting.finish(PATIENCE).ok());
+    wait::until_true("the entry at Bert's", PATIENCE, || {
+        bert.ctl_json(&["entries", "list", "default"])["entries"].as_array().is_some_and(|entries| entries.len() == 1)
+    });
+    kithctl(&bert, &["entries", "get", "default", "today"]);
+    kithctl(&bert, &["sync", "status"]);
 
     note("Bert sends a directory; it waits in Anna's inbox until she takes it.");
     let trip = bert.path("trip");

@@ -477,17 +477,23 @@ impl Engine {
         }
     }
 
-    /// Forgets what nobody needs any more.
+    /// Forgets what nobody needs any more, a little at a time: the database is for others, too.
     async fn keep_house(&self) {
-        let kept = self.write(|book| {
-            book.sweep_history(now_ms(), SWEPT)?;
-            book.sweep_pieces(now_ms())?;
-            for journal in book.journals()?.into_iter().filter(|journal| journal.state == State::Active) {
-                let others = book.others(&journal)?;
-                book.replica(&journal.id)?.collect(&others, now_ms())?;
+        let kept = async {
+            while self.write(|book| book.sweep_history(now_ms(), SWEPT)).await? {}
+            self.write(|book| book.sweep_pieces(now_ms())).await?;
+            for journal in self.read(|book| book.journals()).await? {
+                let collect = || {
+                    let journal = journal.clone();
+                    self.write(move |book| {
+                        let others = book.others(&journal)?;
+                        book.replica(&journal.id)?.collect(&others, now_ms())
+                    })
+                };
+                while journal.state == State::Active && collect().await?.is_some() {}
             }
-            Ok(())
-        });
+            Ok::<_, store::Error>(())
+        };
         if let Err(error) = kept.await {
             tracing::error!(%error, "cannot look through the journals");
         }

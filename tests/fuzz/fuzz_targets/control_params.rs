@@ -14,6 +14,8 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         Hello Status Identity Config Doctor Shutdown Subscribe PeersList TrustList TrustShow TrustRename TrustPolicy
         TrustRevoke PairingOpen PairingJoin PairingCancel TransferSend TransferFeed TransferList TransferShow
         TransferCancel TransferRetry InboxList InboxAccept InboxReject GuestOpen GuestShow GuestClose GuestAnswer
-        GuestSend
+        GuestSend JournalsList JournalsShow JournalsCreate JournalsShare JournalsUnshare JournalsAccept JournalsRemove
+        EntriesPut EntriesStage EntriesGet EntriesList EntriesDelete EntriesHistory EntriesRecovered EntriesRecover
+        EntriesSubscribe SyncStart SyncStatus
     }
 });
