@@ -14,6 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Closures that may wait for the thread.
 const MAILBOX: usize = 256;
+/// The cache, in KiB as SQLite counts: the working set is small, and an idle daemon should be too …
+const CACHE: i64 = -1024;
+/// … but not while many rows arrive.
+const BULK_CACHE: i64 = -(16 << 10);
+/// Pages in the log before they are written to their places: what SQLite does by itself …
+const LOG: i64 = 1000;
+/// … and while many rows arrive, which touch pages all over the database: 64 MiB.
+const BULK_LOG: i64 = 16_384;
 
 /// A handle to the database. The thread ends, and the connection closes, when the last handle is dropped.
 #[derive(Clone)]
@@ -69,8 +77,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        // A small cache: the working set is small, and an idle daemon should be too.
-        connection.pragma_update(None, "cache_size", -1024)?;
+        connection.pragma_update(None, "cache_size", CACHE)?;
         connection.set_prepared_statement_cache_capacity(64);
         migrate::run(&mut connection, path)?;
 
@@ -108,6 +115,22 @@ impl Store {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.run(move |connection| work(connection)).await
+    }
+
+    /// While many rows arrive, pages are kept longer and written to their places later: most of them change again soon.
+    /// Afterwards the memory and the log go back.
+    pub async fn bulk(&self, begins: bool) -> Result<(), Error> {
+        self.run(move |connection| {
+            let (cache, pages) = if begins { (BULK_CACHE, BULK_LOG) } else { (CACHE, LOG) };
+            connection.pragma_update(None, "cache_size", cache)?;
+            connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+            if !begins {
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+                connection.execute_batch("PRAGMA shrink_memory")?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Brings everything into the one file of the database, so that a copy of it is whole.
@@ -177,6 +200,20 @@ mod tests {
         let count: i64 =
             store.read(|c| c.query_row("SELECT count(*) FROM pin_window", [], |row| row.get(0))).await.unwrap();
         assert_eq!(count, 0);
+    }
+
+    #[tokio::test]
+    async fn after_many_rows_memory_and_log_go_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kith.db");
+        let store = Store::open(&path).unwrap();
+        let cache = || store.read(|c| c.pragma_query_value(None, "cache_size", |row| row.get::<_, i64>(0)));
+        store.bulk(true).await.unwrap();
+        assert_eq!(cache().await.unwrap(), BULK_CACHE);
+        store.write(|tx| tx.execute("INSERT INTO pin_window (opened_ms) VALUES (1)", [])).await.unwrap();
+        store.bulk(false).await.unwrap();
+        assert_eq!(cache().await.unwrap(), CACHE);
+        assert_eq!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len(), 0);
     }
 
     #[tokio::test]

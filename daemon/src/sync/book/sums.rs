@@ -20,7 +20,8 @@ const SMALL: u64 = CHUNK / 4;
 const JOINED: u64 = CHUNK / 2;
 /// Ranges with at most so many elements are split element by element, others between chunks.
 const FINE: u64 = 4 * CHUNK;
-/// Chunks whose elements are remembered: the ends of ranges that ascend lie in the same ones again.
+/// Bounds within chunks whose sums are remembered: where a range ends, the next one begins, and what differs is asked
+/// about once more.
 const REMEMBERED: usize = 4;
 
 /// A chunk.
@@ -41,8 +42,8 @@ pub struct Cache {
     last: Option<Chunk>,
     /// The chunks of the range that was read last.
     window: Vec<Chunk>,
-    /// The elements of some of them, by the chunk's lower bound.
-    elements: Vec<(Element, Vec<Element>)>,
+    /// What of a chunk lies below a bound in it.
+    below: Vec<(Element, Sum)>,
 }
 
 impl Set for Journal<'_> {
@@ -126,18 +127,13 @@ impl Journal<'_> {
             return Ok(());
         }
         self.read_window(lower, upper)?;
-        let first = self.cache.window.partition_point(|chunk| chunk.upper <= *lower);
-        let mut index = first;
+        let mut index = self.cache.window.partition_point(|chunk| chunk.upper <= *lower);
         while let Some(chunk) = self.cache.window.get(index).copied().filter(|chunk| chunk.lower < *upper) {
-            if chunk.lower >= *lower && chunk.upper <= *upper {
-                each(chunk.upper, chunk.sum);
-            } else {
-                let mut part = Sum::default();
-                let elements = self.elements_of(&chunk)?;
-                let within = elements.iter().filter(|element| *lower <= **element && **element < *upper);
-                within.for_each(|element| part.add(&element.id));
-                each(chunk.upper.min(*upper), part);
+            let mut part = if *upper < chunk.upper { self.sum_below(&chunk, upper)? } else { chunk.sum };
+            if chunk.lower < *lower {
+                part.subtract(&self.sum_below(&chunk, lower)?);
             }
+            each(chunk.upper.min(*upper), part);
             index += 1;
         }
         Ok(())
@@ -177,20 +173,18 @@ impl Journal<'_> {
         Ok(chunks)
     }
 
-    fn elements_of(&mut self, chunk: &Chunk) -> rusqlite::Result<&[Element]> {
-        let known = self.cache.elements.iter().position(|(lower, _)| *lower == chunk.lower);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let elements = self.elements(&chunk.lower, &chunk.upper, usize::MAX)?;
-                if self.cache.elements.len() >= REMEMBERED {
-                    self.cache.elements.remove(0);
-                }
-                self.cache.elements.push((chunk.lower, elements));
-                self.cache.elements.len() - 1
-            }
-        };
-        Ok(self.cache.elements.get(index).map(|(_, elements)| elements.as_slice()).unwrap_or_default())
+    /// Count and sum of what lies in a chunk below a bound: half of it must be read, and nothing above the bound.
+    fn sum_below(&mut self, chunk: &Chunk, end: &Element) -> rusqlite::Result<Sum> {
+        if let Some((_, sum)) = self.cache.below.iter().find(|(bound, _)| bound == end) {
+            return Ok(*sum);
+        }
+        let mut sum = Sum::default();
+        self.elements(&chunk.lower, end, usize::MAX)?.iter().for_each(|element| sum.add(&element.id));
+        if self.cache.below.len() >= REMEMBERED {
+            self.cache.below.remove(0);
+        }
+        self.cache.below.push((*end, sum));
+        Ok(sum)
     }
 
     /// The chunk that a bound lies in.
@@ -222,7 +216,7 @@ impl Journal<'_> {
     /// The chunk of an element, to be changed; what was read for questions is out of date then.
     fn chunk_of(&mut self, element: &Element) -> rusqlite::Result<Chunk> {
         self.cache.window.clear();
-        self.cache.elements.clear();
+        self.cache.below.clear();
         match self.cache.last {
             Some(chunk) if chunk.lower <= *element && *element < chunk.upper => Ok(chunk),
             _ => self.chunk_at(element),
@@ -254,7 +248,7 @@ impl Journal<'_> {
         let mut left = Chunk { upper: bound, ..*chunk };
         left.sum.subtract(&sum);
         self.write(&left)?;
-        self.write(&right)?;
+        self.insert(&right)?;
         self.cache.last = Some(right);
         Ok(())
     }
@@ -319,8 +313,17 @@ impl Journal<'_> {
         self.book
             .connection
             .prepare_cached(
-                "INSERT INTO journal_chunk (journal, stamp, element, count, sum) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (journal, stamp, element) DO UPDATE SET count = ?4, sum = ?5",
+                "UPDATE journal_chunk SET count = ?4, sum = ?5 WHERE journal = ?1 AND stamp = ?2 AND element = ?3",
+            )?
+            .execute(params![self.number, chunk.lower.stamp, chunk.lower.id, chunk.sum.count, chunk.sum.sum])?;
+        Ok(())
+    }
+
+    fn insert(&self, chunk: &Chunk) -> rusqlite::Result<()> {
+        self.book
+            .connection
+            .prepare_cached(
+                "INSERT INTO journal_chunk (journal, stamp, element, count, sum) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![self.number, chunk.lower.stamp, chunk.lower.id, chunk.sum.count, chunk.sum.sum])?;
         Ok(())
