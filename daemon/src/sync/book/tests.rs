@@ -40,8 +40,7 @@ pub fn database() -> Connection {
 pub fn in_default<T>(connection: &Connection, work: impl FnOnce(&mut Journal<'_>) -> T) -> T {
     let circle = circle();
     let mut book = Book::new(connection, &circle).unwrap();
-    let result = work(&mut book.replica(&default_journal()).unwrap());
-    result
+    work(&mut book.replica(&default_journal()).unwrap())
 }
 
 pub fn default(connection: &Connection) -> Listed {
