@@ -23,6 +23,9 @@ const SILENCE: Duration = Duration::from_secs(limits::SYNC_SILENCE_SECONDS);
 /// Frames that wait to be taken: all that the other side may have under way, and a few words.
 const FRAMES: usize = 2 * limits::SYNC_WINDOW;
 
+/// A session that has brought so many rows may bring many more.
+const MANY: u64 = 10_000;
+
 /// Why a session ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,7 +85,7 @@ pub async fn run(
     met: impl FnOnce() + Send,
 ) -> (Tally, Result<(), Error>) {
     let peer = channel.peer;
-    let mut talk = Talk { engine, circle, peer, tally: Tally::default(), written: 0 };
+    let mut talk = Talk { engine, circle, peer, tally: Tally::default(), written: 0, bulk: false };
     let session = Session::new(engine.identity.public(), channel.peer, leads);
     let (frames, mut queue) = mpsc::channel(FRAMES);
     let (reader, writer) = (&mut channel.reader, &mut channel.writer);
@@ -94,6 +97,9 @@ pub async fn run(
         never = read(reader, &frames) => match never {},
     };
     talk.tally.bytes += talk.written;
+    if talk.bulk {
+        talk.room(false).await;
+    }
     (talk.tally, result)
 }
 
@@ -113,6 +119,8 @@ struct Talk<'a> {
     peer: PublicKey,
     tally: Tally,
     written: u64,
+    /// Whether the database was told that many rows come.
+    bulk: bool,
 }
 
 /// What the machine is to do next.
@@ -182,6 +190,9 @@ impl Talk<'_> {
         let (mut session, mut frames, result) = self.engine.store.write(work).await?;
         self.engine.tell(&self.peer, session.report()).await;
         self.tally.report = session.report().clone();
+        if self.tally.report.received > MANY && !self.bulk {
+            self.room(true).await;
+        }
         if result.is_err() {
             frames.extend(session.last_words());
         }
@@ -191,6 +202,14 @@ impl Talk<'_> {
         }
         result?;
         Ok(session)
+    }
+
+    /// Tells the database whether many rows come.
+    async fn room(&mut self, begins: bool) {
+        self.bulk = begins;
+        if let Err(error) = self.engine.store.bulk(begins).await {
+            tracing::warn!(%error, "the database does not make room for many rows, or keeps it");
+        }
     }
 }
 
