@@ -21,6 +21,10 @@ use crate::limits;
 /// A membership that changed more often than this was not changed by people.
 const CHANGES: u32 = 1 << 20;
 
+/// Naming somebody who admits counts for so many changes. Others may not touch whom the creator named; so what they
+/// changed at the same time, not knowing it, must not come after it, or devices would differ by what they heard first.
+const NAMING: u32 = 1 << 10;
+
 /// What kind of thing is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -208,6 +212,7 @@ impl Members {
         let count = old.map_or(0, |old| old.count);
         let next = if (count % 2 == 1) == enter { count.checked_add(2)? } else { count.checked_add(1)? };
         let admits = admits && *by == self.resource.creator;
+        let next = if admits { next.checked_add(NAMING)? } else { next };
         Some(Record { device: *device, name: name.to_owned(), count: next, admits, by: *by, signature: String::new() })
     }
 
@@ -261,14 +266,19 @@ impl Members {
         !record.admits && record.device != creator && !self.is_named(&record.device) && self.is_named(&record.by)
     }
 
+    fn valid(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().filter(|record| self.is_authorized(record))
+    }
+
     fn is_named(&self, device: &PublicKey) -> bool {
         self.records.get(device).is_some_and(|named| named.by == self.resource.creator && named.admits && named.is_in())
     }
 
-    /// What stands for all records when two devices compare what they know: the first 8 bytes of a SHA-256, in hex.
+    /// What stands for all records that count, when two devices compare what they know: the first 8 bytes of a SHA-256,
+    /// in hex. The others would not be taken by whoever has not got them yet.
     pub fn digest(&self) -> String {
         let mut sha = Sha256::new_with_prefix(b"kith members 1\0");
-        for record in self.records.values() {
+        for record in self.valid() {
             sha.update(record.message(&self.journal));
             sha.update(&record.signature);
         }
@@ -279,7 +289,7 @@ impl Members {
     /// What may be told to a device that is or was a member.
     pub fn introduction(&self, to: &PublicKey) -> Option<Introduction> {
         let known = *to == self.resource.creator || self.records.contains_key(to);
-        let records = || self.records.values().cloned().collect();
+        let records = || self.valid().cloned().collect();
         known.then(|| Introduction { resource: self.resource.clone(), records: records() })
     }
 }
