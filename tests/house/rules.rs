@@ -279,6 +279,8 @@ const PARSERS: &[(&str, &str)] = &[
     ("pairing::message::Message", "pairing_message"),
     ("path::WirePath", "wire_path"),
     ("path::link_lands_at", "link_target"),
+    ("journal::session::Session", "sync_session"),
+    ("journal::wire::Frame", "sync_frame"),
     ("reconcile::Initiator", "reconcile_message"),
     ("reconcile::respond", "reconcile_message"),
     ("text::device_name", "text"),

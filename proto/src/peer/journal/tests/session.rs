@@ -20,7 +20,7 @@ fn put(device: &mut Memory, id: &str, text: &str, now_ms: u64) -> Written {
 }
 
 /// Runs a session; says how many bytes went over.
-fn sync(a: &mut Memory, b: &mut Memory, now_ms: u64) -> usize {
+pub fn sync(a: &mut Memory, b: &mut Memory, now_ms: u64) -> usize {
     let (mut left, mut right) = (Session::new(a.device, b.device, true), Session::new(b.device, a.device, false));
     left.begin(a, now_ms).unwrap();
     right.begin(b, now_ms).unwrap();
