@@ -41,10 +41,11 @@ fn version() -> impl Strategy<Value = Version> {
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let whole = (any::<u64>(), version(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(seq, version, body)| {
-        let version = Version { size: body.len() as u64, ..version };
-        Row { seq, version, body: Some(body) }
-    });
+    let whole =
+        (any::<u64>(), version(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(seq, version, body)| {
+            let version = Version { size: body.len() as u64, ..version };
+            Row { seq, version, body: Some(body) }
+        });
     let last = prop::option::of((any::<u64>(), version()));
     (prop::collection::vec(whole, 0..6), last).prop_map(|(mut rows, last)| {
         rows.extend(last.map(|(seq, version)| Row { seq, version, body: None }));
@@ -65,8 +66,13 @@ fn manifest() -> impl Strategy<Value = Manifest> {
 
 fn introduction() -> impl Strategy<Value = Introduction> {
     let record = (any::<[u8; 32]>(), ".{0,9}", any::<u32>(), any::<bool>(), any::<[u8; 32]>(), "[a-zA-Z0-9_-]{0,9}");
-    let record = record.prop_map(|(device, name, count, admits, by, signature)| {
-        Record { device: PublicKey(device), name, count, admits, by: PublicKey(by), signature }
+    let record = record.prop_map(|(device, name, count, admits, by, signature)| Record {
+        device: PublicKey(device),
+        name,
+        count,
+        admits,
+        by: PublicKey(by),
+        signature,
     });
     let kind = prop_oneof![Just(Kind::Journal), Just(Kind::Unknown)];
     let resource = (kind, ".{0,9}", any::<[u8; 32]>(), any::<[u8; 16]>());
@@ -81,8 +87,12 @@ fn message() -> impl Strategy<Value = Message> {
     let check = (any::<[u8; 16]>(), any::<u64>(), any::<u64>(), prop::collection::vec((epoch(), stamp()), 0..3));
     let refused = (".{0,9}", "[a-z_]{1,9}").prop_map(|(id, reason)| Refused { id, reason });
     prop_oneof![
-        (any::<u32>(), epoch(), any::<u64>(), manifests())
-            .prop_map(|(v, epoch, now_ms, journals)| Message::Hello { v, epoch, now_ms, journals }),
+        (any::<u32>(), epoch(), any::<u64>(), manifests()).prop_map(|(v, epoch, now_ms, journals)| Message::Hello {
+            v,
+            epoch,
+            now_ms,
+            journals
+        }),
         introduction().prop_map(Message::Members),
         Just(Message::Known),
         manifests().prop_map(|journals| Message::Manifest { journals }),
