@@ -286,7 +286,11 @@ impl Engine {
     /// Dials a device and syncs with it.
     async fn call(self: Arc<Self>, peer: PublicKey, trigger: Trigger) {
         let Some(line) = self.lines.dial(&peer) else {
-            return self.schedule().changed([&peer], Instant::now());
+            // The other side was faster.
+            return match trigger {
+                Trigger::Asked => self.schedule().asked(&peer, Instant::now()),
+                _ => self.schedule().changed([&peer], Instant::now()),
+            };
         };
         self.schedule().began(&peer);
         let dialled = tokio::select! {
