@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::replica::{Replica, Row};
 use super::rules::{self, Outcome};
 use super::session::{Fault, Note, Report};
-use super::version::{Fault as BadVersion, Version, content_hash};
+use super::version::{Epoch, Fault as BadVersion, Version, content_hash};
 use super::wire::{self, Frame, Manifest, Message, Refused};
 use crate::hlc::Stamp;
 use crate::id::PublicKey;
@@ -33,7 +33,7 @@ pub struct Roles {
     /// The other one.
     pub peer: PublicKey,
     /// The life of the other one's database.
-    pub epoch: super::version::Epoch,
+    pub epoch: Epoch,
     /// Whether this side dialled.
     pub leads: bool,
 }
@@ -96,12 +96,12 @@ struct Check {
     fingerprint: Fingerprint,
     count: u64,
     top: u64,
-    seen: Vec<(super::version::Epoch, Stamp)>,
+    seen: Vec<(Epoch, Stamp)>,
 }
 
 impl Exchange {
     /// Begins with a journal whose manifests differ. `epoch` is this device's own.
-    pub fn new(roles: Roles, epoch: super::version::Epoch, mine: Manifest, theirs: Manifest) -> Self {
+    pub fn new(roles: Roles, epoch: Epoch, mine: Manifest, theirs: Manifest) -> Self {
         let first = match begin_at(&mine, &theirs, epoch) {
             Some(after) => Work::Changes { after },
             None => Work::Message(Message::End),
@@ -255,14 +255,9 @@ impl Exchange {
             replica.all_seen(limits::SYNC_SEEN).map_err(Fault::Store)?
         };
         let top = replica.top().map_err(Fault::Store)?;
-        let check = Check { fingerprint: total.fingerprint(), count: total.count, top, seen };
-        let message = Message::Check {
-            fingerprint: check.fingerprint,
-            count: check.count,
-            top: check.top,
-            seen: check.seen.clone(),
-        };
-        self.checks.0 = Some(check);
+        let (fingerprint, count) = (total.fingerprint(), total.count);
+        let message = Message::Check { fingerprint, count, top, seen: seen.clone() };
+        self.checks.0 = Some(Check { fingerprint, count, top, seen });
         self.compare(replica)?;
         Ok(wire::message(&message))
     }
@@ -557,12 +552,7 @@ impl Exchange {
 }
 
 /// Whether something from before `horizon` came after `top`, from others than `peer`.
-fn brought<R: Replica>(
-    replica: &mut R,
-    top: u64,
-    peer: &super::version::Epoch,
-    horizon: Stamp,
-) -> Result<bool, R::Error> {
+fn brought<R: Replica>(replica: &mut R, top: u64, peer: &Epoch, horizon: Stamp) -> Result<bool, R::Error> {
     let rows = replica.changes(top, peer, limits::SYNC_ROWS, limits::FRAME_CONTROL)?;
     let last = rows.last().map_or(top, |row| row.seq);
     let more = !rows.is_empty() && !replica.changes(last, peer, 1, 0)?.is_empty();
@@ -570,7 +560,7 @@ fn brought<R: Replica>(
 }
 
 /// Where in `from`'s changes to begin for `to`; `None` where ranges must be reconciled instead.
-fn begin_at(from: &Manifest, to: &Manifest, epoch: super::version::Epoch) -> Option<u64> {
+fn begin_at(from: &Manifest, to: &Manifest, epoch: Epoch) -> Option<u64> {
     match to.cursor {
         Some(cursor) if cursor.epoch == epoch && cursor.since <= from.top => Some(cursor.since),
         _ if to.count <= from.count / 2 || from.count <= FEW => Some(0),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::hlc::Stamp;
 use crate::id::PublicKey;
 use crate::limits;
-use crate::peer::journal::memory::Memory;
+use crate::peer::journal::memory::{Contents, Memory};
 use crate::peer::journal::replica::{Kept, Replica, Shelf};
 use crate::peer::journal::rules::{self, Content, Expected, Written};
 use crate::peer::journal::session::{Fault, Note, Session};
@@ -478,6 +478,24 @@ impl World {
         };
         let first = contents(&self.devices[0]);
         self.devices.iter().all(|device| contents(device) == first)
+    }
+
+    /// Numbers of the live versions that are current anywhere.
+    pub fn current(&self) -> BTreeSet<usize> {
+        let rows = self.devices.iter().flat_map(|device| device.disk.memory.journals[&NOTES].rows.values());
+        let live = rows.filter(|(_, version, ..)| !version.deleted);
+        live.map(|(_, version, ..)| self.index[&version.element().id]).collect()
+    }
+
+    /// Every version that is on some device, current or kept.
+    pub fn versions(&self) -> Vec<(Version, Vec<u8>)> {
+        let journals = self.devices.iter().map(|device| &device.disk.memory.journals[&NOTES]);
+        let of = |it: &Contents| {
+            let kept = it.kept.iter().map(|(_, version, body)| (version.clone(), body.clone()));
+            let rows = it.rows.values().map(|(_, version, body, _)| (version.clone(), body.clone()));
+            kept.chain(rows).collect::<Vec<_>>()
+        };
+        journals.flat_map(of).collect()
     }
 
     pub fn sum(&mut self, at: usize) -> Sum {

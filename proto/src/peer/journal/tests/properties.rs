@@ -1,8 +1,14 @@
 //! What must hold after any schedule of writes, sessions, cuts, wrong clocks, backups and forgotten deletions.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
-use super::harness::{Act, Clock, DAY, Meeting, Op, World};
+use super::harness::{Act, BEGIN, Clock, DAY, Meeting, NOTES, Op, World};
+use crate::id::PublicKey;
+use crate::peer::journal::memory::Memory;
+use crate::peer::journal::rules;
+use crate::peer::journal::version::{Epoch, Version};
 
 const HOUR: i64 = 3_600_000;
 
@@ -112,4 +118,52 @@ proptest! {
     fn g65_any_schedule_with_backups_that_nobody_knows_were_restored(schedule in schedule(2)) {
         holds(&schedule);
     }
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    /// Merging is commutative, associative and idempotent: versions that met in any order, some of them twice, by way of
+    /// one device or two, leave the greatest one.
+    #[test]
+    fn versions_merge_in_any_order_to_the_same(
+        (clocks, ops) in schedule(0),
+        orders in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..80), 3),
+    ) {
+        let mut world = World::new(&clocks);
+        for op in ops.iter().filter(|op| !matches!(op, Op::At(_, Act::Collect) | Op::Pass { .. })) {
+            world.run(op);
+        }
+        let all = world.versions();
+        prop_assume!(!all.is_empty());
+        let merged: Vec<_> = orders
+            .iter()
+            .map(|order| {
+                let some = order.iter().map(|at| &all[at.index(all.len())]);
+                // Whatever the order, in the end all of them have come; backwards, and once more.
+                merge(some.chain(all.iter().rev()).chain(&all))
+            })
+            .collect();
+        let (left, right) = all.split_at(all.len() / 2);
+        let (left, right) = (merge(left), merge(right));
+        let both = merge(right.values().chain(left.values()));
+        for other in merged.iter().chain([&both]) {
+            prop_assert_eq!(other, &merged[0]);
+        }
+        for (id, (version, _)) in &both {
+            let greatest = all.iter().filter(|it| it.0.id == *id).map(|it| it.0.rank()).max();
+            prop_assert_eq!(Some(version.rank()), greatest);
+        }
+    }
+}
+
+/// What is current where these versions come one after the other.
+fn merge<'a>(versions: impl IntoIterator<Item = &'a (Version, Vec<u8>)>) -> BTreeMap<String, (Version, Vec<u8>)> {
+    let mut memory = Memory::new(PublicKey([99; 32]), Epoch([99; 16]));
+    for (version, body) in versions {
+        let mut journal = memory.journal(&NOTES);
+        rules::take(&mut journal, PublicKey([99; 32]), version, body, &Epoch([98; 16]), BEGIN).unwrap();
+    }
+    let rows = memory.journals.remove(&NOTES).unwrap_or_default().rows.into_iter();
+    rows.map(|(id, (_, version, body, _))| (id, (version, body))).collect()
 }
