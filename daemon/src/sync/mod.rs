@@ -345,16 +345,11 @@ impl Engine {
         } else {
             Went::Badly
         };
-        let rolled_back = matches!(&result, Err(Error::Fault(Fault::RolledBack)));
         let failure = result.err().filter(|_| !busy).map(|error| Failure::from(ApiError::from(error)));
         self.note(&peer, &tally, failure.clone()).await;
         drop(line);
         let told = self.outcome(&peer, dialled, trigger, begun, tally, failure);
         self.end(&peer, trigger, went, (went != Went::Elsewhere).then_some(told)).await;
-        if rolled_back {
-            self.schedule().asked(&peer, Instant::now());
-            self.wake.notify_one();
-        }
     }
 
     /// A session is over: what is next, and what is told of this one.
