@@ -41,7 +41,8 @@ fn write(ctx: &Context, args: Write) -> Result<()> {
     let home = home(&mut client, journal)?;
     let (id, there) = match id {
         Some(id) => {
-            let there = fetch(&mut client, &home, &id)?;
+            // What was deleted is not there.
+            let there = fetch(&mut client, &home, &id)?.filter(|(entry, _)| !entry.deleted);
             (id, there.map(|(entry, _)| entry))
         }
         // It is made here, because the text is bound to it.

@@ -219,7 +219,7 @@ fn take(
             }
         }
         let (there, content) = match body::fetch(client, journal, &line.id, None) {
-            // It is gone by now.
+            // Nor is it remembered any more.
             Err(Error::Told { code, .. }) if code == Code::EntryNotFound.as_str() => {
                 expected = NONE.to_owned();
                 continue;
@@ -227,8 +227,8 @@ fn take(
             there => there?,
         };
         expected = if there.deleted {
-            // Nothing is there that could be lost.
-            there.hash
+            // It is gone by now.
+            NONE.to_owned()
         } else if there.meta == line.meta && content == body {
             counts.same += 1;
             return Ok(());
