@@ -63,6 +63,12 @@ impl From<Error> for ApiError {
             return Self::new(Code::ShuttingDown, "the daemon is stopping");
         }
         tracing::error!(%error, "the database failed");
+        if let Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = &error
+            && failure.code == rusqlite::ErrorCode::DiskFull
+        {
+            let message = "the disk that the database lies on is full; nothing was changed";
+            return Self::new(Code::NoSpace, message).hint("make room there, then try again");
+        }
         Self::new(Code::Internal, "the database failed; the log has the details")
     }
 }
