@@ -36,17 +36,17 @@ pub(super) use decided;
 impl Sync {
     /// Every journal that is here, or was offered; `default` first.
     pub async fn journals(&self) -> Result<Vec<Journal>, ApiError> {
-        let trust = self.0.trust.snapshot();
-        Ok(self.0.read(move |book| view::journals(book, &trust)).await?)
+        let (trust, this) = (self.0.trust.snapshot(), self.0.this());
+        Ok(self.0.read(move |book| view::journals(book, &trust, &this)).await?)
     }
 
     /// One journal, by its name or its id.
     pub async fn journal(&self, wanted: String) -> Result<Journal, ApiError> {
-        let trust = self.0.trust.snapshot();
+        let (trust, this) = (self.0.trust.snapshot(), self.0.this());
         self.0
             .decide_reading(move |book| {
                 let journal = decided!(find(book, &wanted)?);
-                Ok(Ok(view::journal(book, &trust, &journal)?))
+                Ok(Ok(view::journal(book, &trust, &this, &journal)?))
             })
             .await
     }
@@ -200,11 +200,11 @@ impl Engine {
     }
 
     async fn show(&self, id: &JournalId) -> Result<Journal, ApiError> {
-        let (id, trust) = (*id, self.trust.snapshot());
+        let (id, trust, this) = (*id, self.trust.snapshot(), self.this());
         let journal = self
             .decide_reading(move |book| {
                 let journal = decided!(find(book, &id.to_string())?);
-                Ok(Ok(view::journal(book, &trust, &journal)?))
+                Ok(Ok(view::journal(book, &trust, &this, &journal)?))
             })
             .await?;
         self.events.publish(&Fact::JournalUpdated(journal.clone()));
@@ -225,8 +225,8 @@ impl Engine {
 
     /// Somebody was introduced: the journals as they are now.
     pub(super) async fn tell_of_journals(&self) {
-        let trust = self.trust.snapshot();
-        match self.read(move |book| view::journals(book, &trust)).await {
+        let (trust, this) = (self.trust.snapshot(), self.this());
+        match self.read(move |book| view::journals(book, &trust, &this)).await {
             Ok(journals) => journals.into_iter().for_each(|it| self.events.publish(&Fact::JournalUpdated(it))),
             Err(error) => tracing::error!(%error, "cannot tell of the journals"),
         }

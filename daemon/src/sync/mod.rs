@@ -33,7 +33,7 @@ use std::time::Duration;
 use kith_proto::control::ApiError;
 use kith_proto::control::event::Fact;
 use kith_proto::control::journal::{PeerSync, Refusal, SyncSession};
-use kith_proto::control::types::{Failure, Relation};
+use kith_proto::control::types::{Failure, PeerRef, Relation};
 use kith_proto::id::PublicKey;
 use kith_proto::peer::Alpn;
 use kith_proto::peer::journal::replica::Shelf;
@@ -243,6 +243,11 @@ impl Engine {
 
     fn circle(&self) -> Arc<Circle> {
         Arc::new(circle(&self.identity, &self.trust.snapshot()))
+    }
+
+    /// What this device is called.
+    fn this(&self) -> PeerRef {
+        PeerRef { id: self.identity.id(), name: self.identity.name().to_owned() }
     }
 
     /// Runs `work` on the book in a transaction.

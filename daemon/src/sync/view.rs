@@ -39,13 +39,18 @@ pub fn member(trust: &trust::Snapshot, members: &Members, key: &PublicKey) -> Pe
 }
 
 /// Every journal that was not left.
-pub fn journals(book: &mut Book<'_>, trust: &trust::Snapshot) -> rusqlite::Result<Vec<Journal>> {
+pub fn journals(book: &mut Book<'_>, trust: &trust::Snapshot, this: &PeerRef) -> rusqlite::Result<Vec<Journal>> {
     let listed = book.journals()?.into_iter().filter(|journal| journal.state.shown().is_some()).collect::<Vec<_>>();
-    listed.iter().map(|it| journal(book, trust, it)).collect()
+    listed.iter().map(|it| journal(book, trust, this, it)).collect()
 }
 
-/// One journal.
-pub fn journal(book: &mut Book<'_>, trust: &trust::Snapshot, listed: &Listed) -> rusqlite::Result<Journal> {
+/// One journal, as `this` device has it.
+pub fn journal(
+    book: &mut Book<'_>,
+    trust: &trust::Snapshot,
+    this: &PeerRef,
+    listed: &Listed,
+) -> rusqlite::Result<Journal> {
     let members = book.members(listed)?;
     let own = Shelf::device(book);
     let states = book.journal_peers(listed)?;
@@ -64,7 +69,11 @@ pub fn journal(book: &mut Book<'_>, trust: &trust::Snapshot, listed: &Listed) ->
         id: listed.id.to_string(),
         name: listed.name.clone(),
         state: listed.state.shown().unwrap_or(JournalState::Removed),
-        creator: members.as_ref().map(|members| member(trust, members, &members.resource().creator)),
+        creator: members.as_ref().map(|members| match members.resource().creator {
+            // It does not trust itself, so it is not among those that are known.
+            creator if creator == own => this.clone(),
+            creator => member(trust, members, &creator),
+        }),
         may_share: members.as_ref().is_some_and(|members| members.may_admit(&own)),
         entries: listed.entries(),
         tombstones: listed.tombstones,
