@@ -84,6 +84,11 @@ impl Line {
         self.edit(|entry| entry.own = Some(own));
     }
 
+    /// Whether no other session with the same device took its place.
+    pub fn is_kept(&self) -> bool {
+        self.lines.table().lines.get(&self.peer).is_some_and(|entry| entry.number == self.number)
+    }
+
     fn edit(&self, edit: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.lines.table().lines.get_mut(&self.peer).filter(|it| it.number == self.number) {
             edit(entry);
@@ -115,6 +120,9 @@ mod tests {
         assert!(small.answer(&SMALL, &GREAT).is_none());
         let answered = great.answer(&GREAT, &SMALL).unwrap();
         assert!(lost.stop.is_cancelled() && !answered.stop.is_cancelled() && !kept.stop.is_cancelled());
+        assert!(!lost.is_kept() && answered.is_kept());
+        small.end_unless(|_, _| false);
+        assert!(kept.stop.is_cancelled() && kept.is_kept(), "it ends, and nothing takes its place");
         drop(lost);
         assert!(great.dial(&SMALL).is_none(), "the place is taken by the one that was answered");
         drop(answered);

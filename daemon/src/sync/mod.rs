@@ -271,12 +271,14 @@ impl Engine {
     /// Plans for those who are trusted now, and ends sessions with those who are not.
     fn follow_trust(&self, at_start: bool) {
         let snapshot = self.trust.snapshot();
-        let trusted: Vec<_> = snapshot.devices.values().filter(|it| it.is_trusted()).map(|it| it.key).collect();
+        let trusted = snapshot.devices.values().filter(|device| device.is_trusted());
+        let trusted: Vec<_> = trusted.map(|device| (device.key, device.relation == Relation::Own)).collect();
+        // First, so that a session that ends knows whether another one follows.
+        self.schedule().trust(&trusted, Instant::now(), at_start);
         self.lines.end_unless(|peer, own| {
             let is_own = snapshot.trusted(peer).map(|device| device.relation == Relation::Own);
             is_own.is_some_and(|is_own| own.is_none_or(|own| own == is_own))
         });
-        self.schedule().trust(&trusted, Instant::now(), at_start);
     }
 
     fn follow_sightings(&self) {
@@ -305,10 +307,18 @@ impl Engine {
         };
         match dialled {
             Ok(channel) => self.clone().talk_on(channel, line, trigger).await,
-            Err(None) => self.end(&peer, trigger, Went::Elsewhere, None).await,
+            Err(None) => {
+                let went = self.called_off(&line);
+                let failure = Some(Failure::from(ApiError::from(Error::CalledOff)));
+                let told = self.outcome(&peer, true, trigger, Instant::now(), Tally::default(), failure);
+                self.end(&peer, trigger, went, Some(told)).await;
+            }
             Err(Some(error)) => {
                 let quiet = matches!(error, dial::Error::Offline(_)) && trigger != Trigger::Asked;
                 let failure = Failure::from(ApiError::from(error));
+                if !quiet {
+                    self.note(&peer, &Tally::default(), Went::Badly, Some(failure.clone())).await;
+                }
                 let told = self.outcome(&peer, true, trigger, Instant::now(), Tally::default(), Some(failure));
                 self.end(&peer, trigger, Went::Badly, (!quiet).then_some(told)).await;
             }
@@ -337,30 +347,36 @@ impl Engine {
             ended = Box::pin(session::run(&self, circle, &mut channel, dialled, &line.stop, met)) => ended,
         };
         self.remember().await;
-        let busy = matches!(&result, Err(Error::CalledOff))
-            || matches!(&result, Err(Error::Fault(Fault::Failed(reason))) if reason == "busy");
+        let busy = matches!(&result, Err(Error::Fault(Fault::Failed(reason))) if reason == "busy");
         match result {
             Ok(()) => channel.close().await,
             Err(ref error) => tracing::debug!(peer = %peer.device_id(), %error, "a sync session ended early"),
         }
-        let went = if busy {
+        let went = if matches!(&result, Err(Error::CalledOff)) {
+            self.called_off(&line)
+        } else if busy {
             Went::Elsewhere
         } else if result.is_ok() {
             Went::Well
         } else {
             Went::Badly
         };
-        let failure = result.err().filter(|_| !busy).map(|error| Failure::from(ApiError::from(error)));
-        self.note(&peer, &tally, failure.clone()).await;
+        let failure = result.err().map(|error| Failure::from(ApiError::from(error)));
+        self.note(&peer, &tally, went, failure.clone()).await;
         drop(line);
         let told = self.outcome(&peer, dialled, trigger, begun, tally, failure);
-        self.end(&peer, trigger, went, (went != Went::Elsewhere).then_some(told)).await;
+        self.end(&peer, trigger, went, Some(told)).await;
+    }
+
+    /// How a session went that was to stop.
+    fn called_off(&self, line: &Line) -> Went {
+        if line.is_kept() && !self.tasks.stopping().is_cancelled() { Went::Ended } else { Went::Elsewhere }
     }
 
     /// A session is over: what is next, and what is told of this one.
     async fn end(&self, peer: &PublicKey, trigger: Trigger, went: Went, told: Option<SyncSession>) {
         let news = self.schedule().ended(peer, trigger, went, Instant::now());
-        match told {
+        match told.filter(|_| went != Went::Elsewhere) {
             Some(told) if told.reason.is_none() => self.events.publish(&Fact::SyncComplete(told)),
             Some(told) if news => self.events.publish(&Fact::SyncError(told)),
             _ => {}
@@ -399,7 +415,7 @@ impl Engine {
     }
 
     /// Writes down how a session went.
-    async fn note(&self, peer: &PublicKey, tally: &Tally, failure: Option<Failure>) {
+    async fn note(&self, peer: &PublicKey, tally: &Tally, went: Went, failure: Option<Failure>) {
         let (peer, report) = (*peer, tally.report.clone());
         if let Some(skew) = report.skew_ms.filter(|skew| skew.unsigned_abs() > SKEW_MS) {
             let (id, hours) = (peer.device_id(), skew / 3_600_000);
@@ -410,7 +426,10 @@ impl Engine {
             }
         }
         let noted = self.write(move |book| {
-            book.note_session(&peer, report.skew_ms, failure.as_ref(), now_ms())?;
+            // Of one that was called off nobody can say how it went.
+            if matches!(went, Went::Well | Went::Badly) {
+                book.note_session(&peer, report.skew_ms, failure.as_ref(), now_ms())?;
+            }
             for (id, refused) in &report.refusals {
                 let Some(journal) = book.journal(id)? else { continue };
                 let refusal = |it: &wire::Refused| Refusal { id: it.id.clone(), reason: it.reason.clone() };

@@ -61,6 +61,8 @@ pub enum Went {
     Badly,
     /// Another session with the same peer took its place.
     Elsewhere,
+    /// It was ended here, because of who is trusted or takes part now: another one follows, if there is to be one.
+    Ended,
 }
 
 /// What is planned for every trusted peer.
@@ -71,6 +73,7 @@ pub struct Schedule {
 
 #[derive(Debug, Default)]
 struct Plan {
+    own: bool,
     in_sight: bool,
     /// Sessions under way.
     running: u32,
@@ -97,15 +100,21 @@ impl Plan {
 }
 
 impl Schedule {
-    /// Only these peers are trusted; those that are new were just paired.
-    pub fn trust(&mut self, trusted: &[PublicKey], now: Instant, at_start: bool) {
-        self.peers.retain(|peer, _| trusted.contains(peer));
-        for peer in trusted {
+    /// Only these peers are trusted, and those of which that is said are one's own. Those that are new were just paired;
+    /// those that are one's own now are to have what such devices have.
+    pub fn trust(&mut self, trusted: &[(PublicKey, bool)], now: Instant, at_start: bool) {
+        self.peers.retain(|peer, _| trusted.iter().any(|(it, _)| it == peer));
+        for (peer, own) in trusted {
             let new = !self.peers.contains_key(peer);
             let plan = self.peers.entry(*peer).or_default();
+            let joins = *own && !plan.own && !new;
+            plan.own = *own;
             if new && !at_start {
                 plan.paired = Some(now);
                 plan.no_later_than(now, Trigger::Paired);
+            }
+            if joins {
+                self.changed([peer], now);
             }
         }
     }
@@ -198,6 +207,12 @@ impl Schedule {
                 plan.no_later_than(now + if plan.dirty { GATHER } else { EVERY }, Trigger::Timer);
             }
             Went::Elsewhere => {}
+            Went::Ended => {
+                plan.dirty = true;
+                let again = if trigger == Trigger::Called { Trigger::Changed } else { trigger };
+                plan.no_later_than(now + GATHER, again);
+                return false;
+            }
             Went::Badly => {
                 plan.dirty = true;
                 let early = plan.paired.is_some_and(|paired| now < paired + PAIRING);
@@ -225,7 +240,7 @@ mod tests {
 
     fn schedule(now: Instant) -> Schedule {
         let mut schedule = Schedule::default();
-        schedule.trust(&[NAS], now, true);
+        schedule.trust(&[(NAS, false)], now, true);
         schedule
     }
 
@@ -305,11 +320,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_peer_that_becomes_one_s_own_is_synced_with() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        schedule.sighted(&NAS, true, start);
+        session(&mut schedule, start, Went::Well);
+        schedule.trust(&[(NAS, false)], start, false);
+        assert_eq!(schedule.next(), Some(start + EVERY));
+        schedule.trust(&[(NAS, true)], start, false);
+        assert_eq!(schedule.next(), Some(start + GATHER));
+        assert_eq!(session(&mut schedule, start + GATHER, Went::Well), Trigger::Changed);
+        for own in [true, false] {
+            schedule.trust(&[(NAS, own)], start + GATHER, false);
+            assert_eq!(schedule.next(), Some(start + GATHER + EVERY));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_ended_here_is_followed_by_another_one() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        schedule.asked(&NAS, start);
+        schedule.take(start);
+        schedule.began(&NAS);
+        assert!(!schedule.ended(&NAS, Trigger::Asked, Went::Ended, start), "that is no news");
+        assert_eq!(schedule.next(), Some(start + GATHER), "also where the peer is not in sight: somebody asked");
+        schedule.take(start + GATHER);
+        schedule.began(&NAS);
+        schedule.trust(&[], start, false);
+        assert!(schedule.ended(&NAS, Trigger::Asked, Went::Ended, start), "nothing follows: whoever waits is told");
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[tokio::test]
     async fn after_a_pairing_the_other_side_gets_a_moment() {
         let start = Instant::now();
         let mut schedule = schedule(start);
         let new = PublicKey([2; 32]);
-        schedule.trust(&[NAS, new], start, false);
+        schedule.trust(&[(NAS, false), (new, true)], start, false);
         assert_eq!(schedule.take(start), [(new, Trigger::Paired)]);
         schedule.began(&new);
         assert!(!schedule.ended(&new, Trigger::Paired, Went::Badly, start), "that is no news");
@@ -317,7 +365,7 @@ mod tests {
         schedule.take(start + PAIRING);
         schedule.began(&new);
         assert!(schedule.ended(&new, Trigger::Paired, Went::Badly, start + PAIRING));
-        schedule.trust(&[NAS], start, false);
+        schedule.trust(&[(NAS, false)], start, false);
         assert_eq!(schedule.next(), None, "nothing is planned with a device that is not trusted");
     }
 }

@@ -61,7 +61,7 @@ impl From<Error> for ApiError {
                 Self::new(Code::Busy, fault.to_string()).hint("nothing is to be done: it is tried again")
             }
             Error::Fault(fault) => Self::new(Code::Protocol, fault.to_string()),
-            Error::CalledOff => Self::new(Code::Busy, "the session was called off"),
+            Error::CalledOff => Self::new(Code::NotPaired, "this device was revoked"),
         }
     }
 }
