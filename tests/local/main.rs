@@ -34,7 +34,19 @@
 //! guest_patience  the slow and the silent
 //! guest_space     full disks, directories that go away
 //!
+//! journals_entries       entries: what is written, read, refused
+//! journals_pages         lists, and cursors in them
+//! journals_subscription  following a journal, from any place on
+//! journals_sharing       who has a journal: own devices, guests, those who may share, those who left
+//! journals_sync          when it syncs, what it tells of it, conflicts
+//! journals_links         links that break, and trust that ends meanwhile
+//! journals_kills         kill -9 while writing and while syncing
+//! journals_backups       databases that come back from the past, or not at all
+//! journals_space         disks that are full
+//! journals_ctl           kithctl: export and import, encrypted texts, the shapes of --json
+//!
 //! support     what several of these need
+//! journals    journals as an app has them
 //! raw         the peer door by hand: TLS, frames
 //! stage       a paired device whose key is in our hands
 //! ```
@@ -54,6 +66,17 @@ mod guest_space;
 mod guest_table;
 mod guest_uploads;
 mod hostile;
+mod journals;
+mod journals_backups;
+mod journals_ctl;
+mod journals_entries;
+mod journals_kills;
+mod journals_links;
+mod journals_pages;
+mod journals_sharing;
+mod journals_space;
+mod journals_subscription;
+mod journals_sync;
 mod lifecycle;
 mod load;
 mod manifests;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kith_proto::control::{ApiError, Code};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 /// Closures that may wait for the thread.
@@ -56,6 +56,13 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// Whether there is no room for what was to be written.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) if failure.code == ErrorCode::DiskFull)
+    }
+}
+
 /// Whoever asked learns that the database failed, the log learns why.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
@@ -63,9 +70,7 @@ impl From<Error> for ApiError {
             return Self::new(Code::ShuttingDown, "the daemon is stopping");
         }
         tracing::error!(%error, "the database failed");
-        if let Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = &error
-            && failure.code == rusqlite::ErrorCode::DiskFull
-        {
+        if error.is_full() {
             let message = "the disk that the database lies on is full; nothing was changed";
             return Self::new(Code::NoSpace, message).hint("make room there, then try again");
         }

@@ -25,7 +25,7 @@ mod staged;
 mod view;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,6 +104,8 @@ struct Engine {
     tasks: Tasks,
     witness: Mutex<Witness>,
     schedule: Mutex<Schedule>,
+    /// Why sessions failed, where that could not be written down.
+    unwritten: Mutex<HashMap<PublicKey, Failure>>,
     wake: Notify,
     lines: Lines,
     staged: staged::Staged,
@@ -144,6 +146,7 @@ impl Sync {
             tasks,
             witness: Mutex::new(witness),
             schedule: Mutex::default(),
+            unwritten: Mutex::default(),
             wake: Notify::new(),
             lines: Lines::default(),
             staged: staged::Staged::default(),
@@ -356,10 +359,12 @@ impl Engine {
             self.called_off(&line)
         } else if busy {
             Went::Elsewhere
-        } else if result.is_ok() {
-            Went::Well
         } else {
-            Went::Badly
+            match &result {
+                Ok(()) => Went::Well,
+                Err(Error::Store(error)) if error.is_full() => Went::NoRoom,
+                Err(_) => Went::Badly,
+            }
         };
         let failure = result.err().map(|error| Failure::from(ApiError::from(error)));
         self.note(&peer, &tally, went, failure.clone()).await;
@@ -411,12 +416,20 @@ impl Engine {
         let trust = self.trust.snapshot();
         let trusted = trust.devices.values().filter(|device| device.is_trusted());
         let states: Vec<_> = trusted.map(|device| (device.key, self.schedule().state(&device.key))).collect();
-        Ok(self.read(move |book| view::statuses(book, &trust, &states)).await?)
+        let mut statuses = self.read(move |book| view::statuses(book, &trust, &states)).await?;
+        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        for (peer, status) in &mut statuses {
+            if let Some(why) = unwritten.get(peer) {
+                status.error = Some(why.clone());
+            }
+        }
+        drop(unwritten);
+        Ok(statuses)
     }
 
     /// Writes down how a session went.
     async fn note(&self, peer: &PublicKey, tally: &Tally, went: Went, failure: Option<Failure>) {
-        let (peer, report) = (*peer, tally.report.clone());
+        let (peer, report, why) = (*peer, tally.report.clone(), failure.clone());
         if let Some(skew) = report.skew_ms.filter(|skew| skew.unsigned_abs() > SKEW_MS) {
             let (id, hours) = (peer.device_id(), skew / 3_600_000);
             if skew.unsigned_abs() > DAY_MS {
@@ -427,7 +440,7 @@ impl Engine {
         }
         let noted = self.write(move |book| {
             // Of one that was called off nobody can say how it went.
-            if matches!(went, Went::Well | Went::Badly) {
+            if matches!(went, Went::Well | Went::Badly | Went::NoRoom) {
                 book.note_session(&peer, report.skew_ms, failure.as_ref(), now_ms())?;
             }
             for (id, refused) in &report.refusals {
@@ -441,8 +454,11 @@ impl Engine {
             Ok(())
         });
         let noted = noted.await;
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.remove(&peer);
         if let Err(error) = noted {
             tracing::error!(%error, "cannot write down how a sync session went");
+            unwritten.extend(why.map(|why| (peer, why)));
         }
     }
 

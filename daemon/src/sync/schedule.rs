@@ -17,6 +17,8 @@ const GATHER: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Where there is no room: somebody makes some, and looks whether it goes on.
+const ROOM_PAUSE: Duration = Duration::from_secs(30);
 /// After a pairing, the other side may take a moment to write it down.
 const PAIRING: Duration = Duration::from_secs(5);
 const PAIRING_PAUSE: Duration = Duration::from_millis(300);
@@ -59,6 +61,8 @@ pub enum Went {
     Well,
     /// It failed.
     Badly,
+    /// It failed because there is no room here.
+    NoRoom,
     /// Another session with the same peer took its place.
     Elsewhere,
     /// It was ended here, because of who is trusted or takes part now: another one follows, if there is to be one.
@@ -213,14 +217,15 @@ impl Schedule {
                 plan.no_later_than(now + GATHER, again);
                 return false;
             }
-            Went::Badly => {
+            Went::Badly | Went::NoRoom => {
                 plan.dirty = true;
                 let early = plan.paired.is_some_and(|paired| now < paired + PAIRING);
                 if trigger == Trigger::Paired && early {
                     plan.no_later_than(now + PAIRING_PAUSE, Trigger::Paired);
                     return false;
                 }
-                let pause = plan.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+                let longest = if went == Went::NoRoom { ROOM_PAUSE } else { LONGEST_PAUSE };
+                let pause = plan.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(longest));
                 plan.pause = Some(pause);
                 let again = if trigger == Trigger::Called { Trigger::Timer } else { trigger };
                 let again = if again == Trigger::Asked { Trigger::Timer } else { again };
@@ -350,6 +355,19 @@ mod tests {
         schedule.trust(&[], start, false);
         assert!(schedule.ended(&NAS, Trigger::Asked, Went::Ended, start), "nothing follows: whoever waits is told");
         assert_eq!(schedule.next(), None);
+    }
+
+    #[tokio::test]
+    async fn g49_where_there_is_no_room_it_is_tried_again_within_a_minute() {
+        let mut now = Instant::now();
+        let mut schedule = schedule(now);
+        schedule.sighted(&NAS, true, now);
+        for _ in 0..11 {
+            session(&mut schedule, now, Went::NoRoom);
+            let next = schedule.next().unwrap();
+            assert!(next - now <= ROOM_PAUSE);
+            now = next;
+        }
     }
 
     #[tokio::test]
