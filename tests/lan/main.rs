@@ -3,6 +3,13 @@
 mod discovery;
 mod guests;
 mod hostile;
+mod journals;
+mod journals_backup;
+mod journals_clocks;
+mod journals_kills;
+mod journals_races;
+mod journals_spread;
+mod journals_trust;
 mod kills;
 mod links;
 mod net;

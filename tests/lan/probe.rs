@@ -2,11 +2,15 @@
 //!
 //! `probe hear IP:PORT` prints every text that arrives at the port, by multicast to 224.0.0.251 and broadcast too.
 //! `probe say FROM-IP TO-IP:PORT TEXT` sends one, from the interface with that address.
+//! `probe tap` prints every frame that passes its interfaces, in hex.
 //! `probe cast FROM-IP:PORT TO-IP:PORT` sends every line of its standard input, which is in hex, and then says how many.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, bail};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketType};
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -18,8 +22,9 @@ fn main() -> anyhow::Result<()> {
             socket.send_to(text.as_bytes(), to)?;
             Ok(())
         }
+        ["tap"] => tap(),
         ["cast", from, to] => cast(from.parse()?, to.parse()?),
-        _ => bail!("probe hear IP:PORT | probe say FROM-IP TO-IP:PORT TEXT | probe cast FROM-IP:PORT TO-IP:PORT"),
+        _ => bail!("probe hear IP:PORT | say FROM-IP TO-IP:PORT TEXT | cast FROM-IP:PORT TO-IP:PORT | tap"),
     }
 }
 
@@ -32,6 +37,26 @@ fn hear(at: SocketAddr) -> anyhow::Result<()> {
     loop {
         let len = socket.recv(&mut bytes)?;
         println!("{}", String::from_utf8_lossy(&bytes[..len]));
+    }
+}
+
+fn tap() -> anyhow::Result<()> {
+    const EVERYTHING: u16 = 0x0003;
+    let all = std::num::NonZeroU32::new(u32::from(EVERYTHING.to_be())).map(Protocol::from_raw);
+    let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, all).context("a raw socket")?;
+    // Nothing is to be missed while it is printed.
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 64 << 20).context("a large buffer")?;
+    println!("ready");
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut frame = vec![0; 1 << 17];
+    loop {
+        let (len, _) = rustix::net::recv(&socket, &mut frame, RecvFlags::empty())?;
+        let line = frame[..len].iter().fold(String::with_capacity(2 * len + 1), |mut line, byte| {
+            let _ = write!(line, "{byte:02x}");
+            line
+        });
+        writeln!(out, "{line}")?;
+        out.flush()?;
     }
 }
 

@@ -191,6 +191,15 @@ impl Lab {
         self.fault(Fault::Split(i, j));
     }
 
+    /// Makes the switch a hub: every host hears what all the others say to each other.
+    pub fn hub(&self) {
+        self.ip_command("link set br0 type bridge ageing_time 0");
+        self.ip_command("link set br0 type bridge mcast_snooping 0");
+        for i in 1..=self.hosts {
+            self.exec(i, &["ip", "link", "set", "eth0", "promisc", "on"]).ok();
+        }
+    }
+
     /// Undoes `cut`, `block`, `mdrop` and `split` for host `i`.
     pub fn heal(&self, i: usize) {
         self.check(i);

@@ -6,6 +6,7 @@
 //! https     HTTPS by hand, byte by byte
 //! guest     receive windows, and those who send to them as Tella's apps do
 //! lab       a LAN of network namespaces: cut, block, split, mute, slow down
+//! clock     a wall clock that is set while the daemon runs
 //! fault     a TCP relay that delays, throttles, stalls and cuts
 //! tree      directory trees: a sample with every kind of entry, and whether two are the same
 //! process   child processes with deadlines, whose output never blocks them
@@ -19,6 +20,7 @@
 //! names for it, and nothing else. Deadlines here are generous ends of patience, never measurements.
 
 pub mod binaries;
+pub mod clock;
 pub mod door;
 pub mod fault;
 pub mod guest;

@@ -128,6 +128,11 @@ impl Running {
         }
     }
 
+    /// Its standard output so far, whatever was read of it.
+    pub fn said(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Writes to its standard input. Says whether it was taken: the program may have ended.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         self.child.stdin.as_mut().is_some_and(|stdin| stdin.write_all(bytes).and_then(|()| stdin.flush()).is_ok())
