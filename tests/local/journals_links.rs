@@ -6,7 +6,7 @@ use kith_tests::fault::Weather;
 use kith_tests::random::Random;
 use kith_tests::{PATIENCE, wait};
 
-use crate::journals::{App, DEFAULT, export, sync, wait_same};
+use crate::journals::{App, DEFAULT, export, sync, wait_same, wait_state};
 use crate::support::relayed;
 
 #[test]
@@ -89,5 +89,46 @@ fn d35_a_revocation_in_the_middle_of_a_session_ends_it() {
         his.put("his", "x");
         assert_eq!(his.ids().len(), arrived.len() + 1, "nothing more arrives");
         assert_eq!(app.get("his"), None);
+    }
+}
+
+#[test]
+fn who_is_no_own_device_any_more_gets_nothing_more_of_a_session_that_runs() {
+    for unshared in [false, true] {
+        let (anna, bert, _, relay) = relayed();
+        let name = if unshared { "notes" } else { DEFAULT };
+        if unshared {
+            anna.ctl(&["journals", "create", name]).ok();
+            anna.ctl(&["journals", "share", name, "bert"]).ok();
+            wait_state(&bert, name, "active");
+        }
+        wait_same(&[&anna, &bert], name, 0);
+        relay.set(Weather { rate: Some(300_000), ..Weather::default() });
+        let mut app = App::of(&anna, name);
+        let mut random = Random::seeded(9);
+        for i in 0..200 {
+            app.put(&format!("e{i:03}"), random.bytes(50_000));
+        }
+        let asked = anna.ctl_spawn(&["sync", "bert"]);
+        let mut his = App::of(&bert, name);
+        wait::until_true("the first entries to arrive", 2 * PATIENCE, || !his.ids().is_empty());
+        if unshared {
+            anna.ctl(&["journals", "unshare", name, "bert"]).ok();
+        } else {
+            anna.ctl(&["trust", "policy", "bert", "--guest"]).ok();
+        }
+        relay.set(Weather::default());
+        // They still talk to each other: whoever asked gets an end, of this session or of the next.
+        asked.finish(2 * PATIENCE).ok();
+        sync(&anna, &bert);
+        let arrived = his.ids().len();
+        assert!((1..200).contains(&arrived), "{arrived} arrived: it ended in the middle");
+        if unshared {
+            wait_state(&bert, name, "removed");
+            anna.ctl(&["journals", "share", name, "bert"]).ok();
+        } else {
+            anna.ctl(&["trust", "policy", "bert", "--own"]).ok();
+        }
+        wait_same(&[&anna, &bert], name, 200);
     }
 }
