@@ -26,6 +26,11 @@ fn part(lab: &Lab, away: &[usize]) {
     away.iter().for_each(|&host| lab.block(host));
 }
 
+/// Whether this version lost here, and is kept.
+fn keeps(host: &Host, id: &str, hash: &str) -> bool {
+    history(host).iter().any(|version| version["id"] == id && version["hash"] == hash)
+}
+
 /// The hashes of the versions that are kept of each entry, on any of the devices.
 fn kept(hosts: &[&Host]) -> BTreeMap<String, BTreeSet<String>> {
     let mut kept: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -101,8 +106,14 @@ fn g51_two_and_one_with_a_thousand_edits_a_side() {
         .collect();
     assert_eq!(kept(&all), lost);
     assert_told(&all, &ears);
-    for host in all {
-        assert!(count(host, "history") <= BOTH as u64);
+    // Who had it keeps it: that is where it met the winner, wherever else it did.
+    for (host, had) in [(anna, &ours), (bert, &ours), (cleo, &theirs)] {
+        let here: BTreeSet<_> =
+            history(host).iter().map(|version| (version["id"].to_string(), hash(version))).collect();
+        let replaced = ids("shared", BOTH).filter(|id| had[id]["hash"] != now[id]["hash"]);
+        let missing: Vec<_> = replaced.filter(|id| !here.contains(&(format!("\"{id}\""), hash(&had[id])))).collect();
+        assert!(missing.is_empty(), "{} keeps nothing of {missing:?}", host.name());
+        assert!(here.len() <= BOTH);
     }
 }
 
@@ -115,11 +126,13 @@ fn g52_one_entry_is_edited_on_three_devices() {
     part(&lab, &[2, 3]);
     let mut texts: BTreeMap<_, _> = BTreeMap::new();
     let mut last = String::new();
+    let mut writers = Vec::new();
     for host in [all[1], all[2], all[0]] {
         tick();
         let text = format!("as {} wants it", host.name());
         last = hash(&put(host, "plan", &text));
         texts.insert(last.clone(), text);
+        writers.push((host, last.clone()));
     }
     let ears = all.map(Ear::at);
     lab.heal(2);
@@ -136,7 +149,8 @@ fn g52_one_entry_is_edited_on_three_devices() {
             assert_eq!(text_of(host, "plan", Some(&hash(&version))), texts[&hash(&version)]);
         }
     }
-    // Each of those who lost has its own still, or has got it back from who met it.
+    assert!(writers[..2].iter().all(|(host, hash)| keeps(host, "plan", hash)), "who lost keeps its own");
+    // And it can be had back.
     let version = kept(&all)["plan"].iter().next().expect("two are kept").clone();
     let keeper = all.into_iter().find(|host| history(host).iter().any(|it| hash(it) == version)).expect("somebody");
     keeper.ctl(&["entries", "recover", DEFAULT, "plan", &version]).ok();
@@ -173,6 +187,7 @@ fn g53_an_edit_against_a_deletion_in_both_orders() {
     let kept = kept(&all);
     assert_eq!(kept.get("deleted last"), Some(&BTreeSet::from([edit.clone()])), "{kept:?}");
     assert_eq!(kept.get("deleted twice"), None);
+    assert!(keeps(anna, "deleted last", &edit) && keeps(bert, "deleted last", &edit));
     assert_told(&all, &ears);
     let keeper = all.into_iter().find(|host| history(host).iter().any(|it| hash(it) == edit)).expect("somebody");
     keeper.ctl(&["entries", "recover", DEFAULT, "deleted last", &edit]).ok();

@@ -194,7 +194,6 @@ impl Lab {
     /// Makes the switch a hub: every host hears what all the others say to each other.
     pub fn hub(&self) {
         self.ip_command("link set br0 type bridge ageing_time 0");
-        self.ip_command("link set br0 type bridge mcast_snooping 0");
         for i in 1..=self.hosts {
             self.exec(i, &["ip", "link", "set", "eth0", "promisc", "on"]).ok();
         }
