@@ -24,6 +24,11 @@ CREATE TABLE journal (
   recovered  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- Numbers that journals had before they were left: what still has them is deleted, a little at a time.
+CREATE TABLE journal_rubbish (
+  journal INTEGER PRIMARY KEY
+) STRICT;
+
 -- Who takes part, and who did.
 CREATE TABLE journal_member (
   journal INTEGER NOT NULL,

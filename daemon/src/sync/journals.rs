@@ -175,6 +175,12 @@ impl Sync {
                 Ok(Ok(others))
             })
             .await?;
+        let engine = self.0.clone();
+        self.0.tasks.spawn("journal rubbish", async move {
+            if let Err(error) = engine.sweep_rubbish().await {
+                tracing::error!(%error, "cannot delete what was left; it is tried again later");
+            }
+        });
         self.0.lines.end_unless(|it, _| !others.contains(it));
         self.0.schedule().changed(&others, Instant::now());
         self.0.wake.notify_one();

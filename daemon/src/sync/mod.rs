@@ -62,8 +62,8 @@ pub use entries::{Changes, Put};
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 /// Whoever asks whether all is well waits no longer than this.
 const VERIFY: Duration = Duration::from_millis(300);
-/// Old versions that are forgotten at once.
-const SWEPT: usize = 10_000;
+/// Rows that are deleted at once.
+const SWEPT: usize = 2_000;
 
 /// Everything that syncing works with.
 pub struct Parts {
@@ -339,9 +339,16 @@ impl Engine {
         }
     }
 
+    /// Deletes what was in journals that were left.
+    async fn sweep_rubbish(&self) -> Result<(), store::Error> {
+        while !self.tasks.stopping().is_cancelled() && self.write(|book| book.sweep_rubbish(SWEPT)).await? {}
+        Ok(())
+    }
+
     /// Forgets what nobody needs any more, a little at a time: the database is for others, too.
     async fn keep_house(&self) {
         let kept = async {
+            self.sweep_rubbish().await?;
             while self.write(|book| book.sweep_history(now_ms(), SWEPT)).await? {}
             self.write(|book| book.sweep_pieces(now_ms())).await?;
             for journal in self.read(|book| book.journals()).await? {

@@ -190,21 +190,56 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Leaves a journal: all of it but its row and its members goes, and its name is free. The record by which this
-    /// device leaves is among the members already.
+    /// Leaves a journal: its name is free, and all of it but its members is rubbish. The record by which this device
+    /// leaves is among the members already.
     pub fn leave(&self, journal: &Listed) -> rusqlite::Result<()> {
         self.keep_top()?;
-        for table in ["entry", "element", "chunk", "kept", "piece", "seen", "peer"] {
-            let sql = format!("DELETE FROM journal_{table} WHERE journal = ?1");
-            self.connection.prepare_cached(&sql)?.execute([journal.number])?;
-        }
         self.connection
-            .prepare_cached(
-                "UPDATE journal SET state = 'left', name = lower(hex(id)), horizon = 0, count = 0,
-                                    sum = zeroblob(32), tombstones = 0, history = 0, recovered = 0 WHERE number = ?1",
-            )?
+            .prepare_cached("INSERT INTO journal_rubbish (journal) VALUES (?1)")?
             .execute([journal.number])?;
-        self.first_chunk(journal.number)
+        // A journal of a million entries is left as soon as a small one: what it had keeps its number, it does not.
+        let number: i64 = self
+            .connection
+            .prepare_cached(
+                "UPDATE journal SET number = (SELECT max(number) + 1 FROM journal), state = 'left',
+                                    name = lower(hex(id)), horizon = 0, count = 0, sum = zeroblob(32), tombstones = 0,
+                                    history = 0, recovered = 0 WHERE number = ?1 RETURNING number",
+            )?
+            .query_row([journal.number], |row| row.get(0))?;
+        self.connection
+            .prepare_cached("UPDATE journal_member SET journal = ?2 WHERE journal = ?1")?
+            .execute([journal.number, number])?;
+        self.first_chunk(number)
+    }
+
+    /// Deletes at most about `limit` rows of what is rubbish. Says whether there may be more.
+    pub fn sweep_rubbish(&self, limit: usize) -> rusqlite::Result<bool> {
+        let journal: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT journal FROM journal_rubbish LIMIT 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let Some(journal) = journal else { return Ok(false) };
+        for (table, key) in [
+            ("entry", "seq"),
+            ("element", "(stamp, element)"),
+            ("chunk", "(stamp, element)"),
+            ("kept", "number"),
+            ("piece", "rowid"),
+            ("seen", "epoch"),
+            ("peer", "peer"),
+        ] {
+            let columns = key.trim_matches(['(', ')']);
+            let sql = format!(
+                "DELETE FROM journal_{table} WHERE journal = ?1
+                 AND {key} IN (SELECT {columns} FROM journal_{table} WHERE journal = ?1 LIMIT ?2)"
+            );
+            if self.connection.prepare_cached(&sql)?.execute(params![journal, limit])? >= limit {
+                return Ok(true);
+            }
+        }
+        self.connection.prepare_cached("DELETE FROM journal_rubbish WHERE journal = ?1")?.execute([journal])?;
+        Ok(true)
     }
 }
 

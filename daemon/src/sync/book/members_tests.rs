@@ -3,6 +3,7 @@ use kith_proto::limits;
 use kith_proto::peer::journal::member::{Introduction, Kind, Members, Record, Resource, default_journal};
 use kith_proto::peer::journal::replica::{Replica, Shelf};
 use kith_proto::peer::journal::version::JournalId;
+use kith_proto::peer::reconcile::Element;
 
 use super::tests::*;
 use super::*;
@@ -184,8 +185,6 @@ fn a_journal_that_was_left_stays_left_until_this_device_is_admitted_anew() {
     assert_eq!((left.state, left.state.shown(), left.total.count), (State::Left, None, 0));
     assert!(book.find("notes").unwrap().is_none() && book.find(&listed.id.to_string()).unwrap().is_none());
     assert!(!book.is_taken("notes").unwrap());
-    let rows: u64 = db.query_row("SELECT count(*) FROM journal_entry", [], |row| row.get(0)).unwrap();
-    assert_eq!(rows, 0);
 
     assert_eq!(state(theirs.told(&db, 2)), Some(State::Left), "no word of it brings it back");
     let told = book.introduction(&device(2), &listed.id).unwrap().unwrap();
@@ -194,7 +193,16 @@ fn a_journal_that_was_left_stays_left_until_this_device_is_admitted_anew() {
     theirs.change(1, true);
     let back = theirs.told(&db, 2).unwrap();
     assert_eq!((back.name.as_str(), back.state, back.total.count), ("notes", State::Active, 0));
-    book.replica(&listed.id).unwrap().put(&version, b"", &epoch(2)).unwrap();
+    let mut replica = book.replica(&listed.id).unwrap();
+    assert_eq!(replica.current("a").unwrap(), None, "what was here is not here again");
+    replica.put(&version, b"", &epoch(2)).unwrap();
+    drop(replica);
+    let rows = || db.query_row("SELECT count(*) FROM journal_entry", [], |row| row.get::<_, u64>(0)).unwrap();
+    assert_eq!(rows(), 2);
+    while book.sweep_rubbish(1).unwrap() {}
+    assert_eq!(rows(), 1);
+    let verified = book.replica(&listed.id).unwrap().verify(&Element::FIRST).unwrap();
+    assert_eq!((verified.faults, verified.entries), (Vec::new(), 1));
 }
 
 #[test]
