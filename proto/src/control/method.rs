@@ -64,7 +64,7 @@ methods! {
     /// Checks of the daemon's surroundings: doors, interfaces, directories.
     Doctor = "daemon.doctor", Observe, Empty => DoctorResult;
     /// Ends the daemon in order.
-    Shutdown = "daemon.shutdown", Administer, Empty => Empty;
+    Shutdown = "daemon.shutdown", Administer, Empty => Done;
     /// The state of everything, then facts as they happen.
     Subscribe = "events.subscribe", Observe, SubscribeParams => SubscribeResult;
     /// Nearby and trusted devices.
@@ -126,7 +126,7 @@ methods! {
     /// Takes a journal that somebody else's device shares with this one.
     JournalsAccept = "journals.accept", Operate, j::JournalParams => j::Journal;
     /// Leaves a journal and deletes what is here of it; others keep theirs.
-    JournalsRemove = "journals.remove", Operate, j::JournalParams => Empty;
+    JournalsRemove = "journals.remove", Operate, j::JournalParams => Done;
     /// Writes an entry.
     EntriesPut = "entries.put", Operate, j::PutParams => j::Entry;
     /// Takes a body that is too long for one line, piece by piece.
@@ -142,7 +142,7 @@ methods! {
     /// Entries that came back from before the horizon.
     EntriesRecovered = "entries.recovered", Operate, j::HistoryParams => j::VersionsResult;
     /// Makes such a version current again, or forgets it.
-    EntriesRecover = "entries.recover", Operate, j::RecoverParams => Empty;
+    EntriesRecover = "entries.recover", Operate, j::RecoverParams => Done;
     /// Changes of a journal's entries, from any place on.
     EntriesSubscribe = "entries.subscribe", Operate, j::EntriesSubscribeParams => j::EntriesSubscribeResult;
     /// Starts syncing now.
@@ -151,10 +151,14 @@ methods! {
     SyncStatus = "sync.status", Observe, Empty => j::SyncResult;
 }
 
-/// No parameters, or nothing to say.
+/// No parameters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
+
+/// Nothing to say: it is done. Unlike [`Empty`], a result takes fields that a newer daemon adds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Done {}
 
 /// `daemon.hello`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -580,4 +584,19 @@ pub struct GuestSendParams {
     /// What to call it; made from the names when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_strict_and_results_are_not() {
+        for text in ["{}", r#"{"newer":1}"#] {
+            assert!(serde_json::from_str::<Done>(text).is_ok(), "{text}");
+        }
+        assert!(serde_json::from_str::<Empty>("{}").is_ok());
+        assert!(serde_json::from_str::<Empty>(r#"{"newer":1}"#).is_err());
+        assert_eq!(serde_json::to_string(&Done {}).unwrap(), "{}");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use kith_proto::control::ApiError;
 use kith_proto::control::method::{
-    ALL, Check, ConfigResult, DoctorResult, Empty, HelloParams, HelloResult, IdentityResult, StatusResult,
+    ALL, Check, ConfigResult, DoctorResult, Done, Empty, HelloParams, HelloResult, IdentityResult, StatusResult,
 };
 use kith_proto::control::types::PeerState;
 use kith_proto::{CONTROL_PROTOCOL, CONTROL_PROTOCOL_MIN};
@@ -73,10 +73,10 @@ pub async fn config(engines: Arc<Engines>, _: Call, _: Empty) -> Result<ConfigRe
     })
 }
 
-pub async fn shutdown(engines: Arc<Engines>, _: Call, _: Empty) -> Result<Empty, ApiError> {
+pub async fn shutdown(engines: Arc<Engines>, _: Call, _: Empty) -> Result<Done, ApiError> {
     tracing::info!("asked to stop by a control connection");
     engines.tasks.stopping().cancel();
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 pub async fn doctor(engines: Arc<Engines>, _: Call, _: Empty) -> Result<DoctorResult, ApiError> {

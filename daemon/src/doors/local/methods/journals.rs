@@ -8,7 +8,7 @@ use kith_proto::control::journal::{
     GetResult, HistoryParams, Journal, JournalCreateParams, JournalParams, JournalsResult, ListParams, PutParams,
     RecoverParams, ShareParams, StageParams, StageResult, SyncParams, SyncResult, VersionsResult,
 };
-use kith_proto::control::method::Empty;
+use kith_proto::control::method::{Done, Empty};
 use kith_proto::control::{ApiError, Code};
 use kith_proto::id::PublicKey;
 use kith_proto::limits;
@@ -43,9 +43,9 @@ pub async fn accept(engines: Arc<Engines>, _: Call, params: JournalParams) -> Re
     engines.sync.accept(params.journal).await
 }
 
-pub async fn remove(engines: Arc<Engines>, _: Call, params: JournalParams) -> Result<Empty, ApiError> {
+pub async fn remove(engines: Arc<Engines>, _: Call, params: JournalParams) -> Result<Done, ApiError> {
     engines.sync.remove(params.journal).await?;
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 pub async fn put(engines: Arc<Engines>, _: Call, params: PutParams) -> Result<Entry, ApiError> {
@@ -86,9 +86,9 @@ pub async fn recovered(engines: Arc<Engines>, _: Call, params: HistoryParams) ->
     engines.sync.recovered(params).await
 }
 
-pub async fn recover(engines: Arc<Engines>, _: Call, params: RecoverParams) -> Result<Empty, ApiError> {
+pub async fn recover(engines: Arc<Engines>, _: Call, params: RecoverParams) -> Result<Done, ApiError> {
     engines.sync.recover(params).await?;
-    Ok(Empty {})
+    Ok(Done {})
 }
 
 pub async fn subscribe(
