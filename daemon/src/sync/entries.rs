@@ -147,8 +147,7 @@ impl Sync {
             .decide(move |book| {
                 let listed = decided!(active(book, &params.journal)?);
                 let mut journal = book.replica(&listed.id)?;
-                let held = journal.held(&params.id, Some(&hash))?.filter(|held| held.seq == 0);
-                let held = decided!(held.ok_or_else(no_entry));
+                let held = decided!(journal.kept_version(&params.id, &hash)?.ok_or_else(no_entry));
                 if !params.discard {
                     let whole = usize::try_from(held.version.size).unwrap_or(usize::MAX);
                     let body = journal.body(&held, 0, whole)?;

@@ -138,16 +138,23 @@ impl Journal<'_> {
             .prepare_cached(&sql)?
             .query_row(params![self.number, id], |row| self.book.held(row, true))
             .optional()?;
-        let Some(hash) = hash else { return Ok(current) };
-        if let Some(current) = current.filter(|current| current.version.hash == *hash) {
-            return Ok(Some(current));
+        match hash {
+            Some(hash) if current.as_ref().is_none_or(|current| current.version.hash != *hash) => {
+                self.kept_version(id, hash)
+            }
+            _ => Ok(current),
         }
+    }
+
+    /// The newest kept version of an entry with this content.
+    pub fn kept_version(&self, id: &str, hash: &Hash) -> rusqlite::Result<Option<Held>> {
         let sql = format!(
             "SELECT {VERSION}, number FROM journal_kept INDEXED BY journal_kept_order
              WHERE journal = ?1 AND place IN ('history', 'recovered') AND id = ?2 AND hash = ?3
              ORDER BY stamp DESC, number DESC LIMIT 1"
         );
-        connection
+        self.book
+            .connection
             .prepare_cached(&sql)?
             .query_row(params![self.number, id, hash], |row| self.book.held(row, false))
             .optional()
