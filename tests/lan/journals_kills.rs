@@ -45,15 +45,18 @@ fn write_until_killed(host: &Host, round: usize) -> thread::JoinHandle<Vec<Strin
     })
 }
 
-/// Versions that a device took, and bytes, in all sessions that it told of; none is under way any more.
+/// How many entries a device has now that its peer is gone; and how many it took, and in how many bytes, in all sessions
+/// that it told of. When it had `had` entries it had told of `told`.
 #[track_caller]
-fn taken(host: &Host, peer: &str, ear: &Ear) -> [u64; 2] {
-    let ended = || {
+fn taken(host: &Host, peer: &str, ear: &Ear, had: u64, told: u64) -> (u64, [u64; 2]) {
+    wait::until_true("a session to end", LONG, || sync_with(host, peer)["state"] != "running");
+    let now = count(host, "entries");
+    let sums = || {
         let ended = [ear.told("sync:complete"), ear.told("sync:error")].concat();
-        (sync_with(host, peer)["state"] != "running" && ear.told("sync:started").len() <= ended.len()).then_some(ended)
+        let sums = ["received", "bytes"].map(|key| ended.iter().map(|session| number(session, key)).sum::<u64>());
+        (ear.told("sync:started").len() <= ended.len() && sums[0] >= told + now - had).then_some(sums)
     };
-    let ended = wait::until("a session to end", LONG, ended);
-    ["received", "bytes"].map(|key| ended.iter().map(|session| number(session, key)).sum())
+    (now, wait::until("the sessions that brought them", LONG, sums))
 }
 
 /// Anna gives, Bert takes; one of them is killed. Nothing that either of them acknowledged is lost, nothing is taken a
@@ -102,7 +105,7 @@ fn g46_killed_while_ten_thousand_entries_are_synced() {
             acknowledged.extend(writing.join().expect("the writer saw what it expected"));
             if victim == 0 {
                 // Bert tells of every session that Anna did not survive.
-                let (taken, now) = (taken(&hosts[1], &anna_id, &ear), count(&hosts[1], "entries"));
+                let (now, taken) = taken(&hosts[1], &anna_id, &ear, known, told[0]);
                 let ([received, bytes], news) = ([0, 1].map(|at| taken[at] - told[at]), now - known);
                 assert_eq!(received, news, "each is taken once");
                 let extra = bytes.saturating_sub(news * (BODY + AROUND));
@@ -156,9 +159,13 @@ fn g64_both_begin_at_once() {
             asked.finish(PATIENCE).ok();
         }
         wait_equal(&hosts);
-        let sessions: Vec<_> =
-            ears.iter().zip(&before).map(|(ear, seen)| ear.told("sync:complete").len() - seen).collect();
-        assert!(sessions.iter().all(|sessions| *sessions > 0), "round {round}: {sessions:?}");
+        let sessions = || {
+            let told = ears.iter().map(|ear| ear.told("sync:complete").len());
+            told.zip(&before).map(|(now, before)| now - before).collect::<Vec<_>>()
+        };
+        let told = attempt(PATIENCE, || sessions().iter().all(|sessions| *sessions > 0).then_some(()));
+        assert!(told.is_some(), "round {round}: {:?}", sessions());
+        let sessions = sessions();
         both += usize::from(sessions == [1, 1]);
     }
     eprintln!("in {both} rounds one session was enough for both");

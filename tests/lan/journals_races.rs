@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kith_tests::PATIENCE;
 use kith_tests::host::Host;
 use kith_tests::lab::Lab;
+use kith_tests::wait::attempt;
 use serde_json::Value;
 
 use crate::journals::{
@@ -50,11 +52,15 @@ fn hash(entry: &Value) -> String {
 fn assert_told(hosts: &[&Host], ears: &[Ear]) {
     for (host, ear) in hosts.iter().zip(ears) {
         let of = |version: &Value| (version["id"].to_string(), version["hash"].to_string());
-        let mut told: Vec<_> = ear.told("entry:conflict").iter().map(|conflict| of(&conflict["loser"])).collect();
-        let mut kept: Vec<_> = history(host).iter().map(of).collect();
-        told.sort();
-        kept.sort();
-        assert_eq!(told, kept, "{}", host.name());
+        let sorted = |mut versions: Vec<_>| {
+            versions.sort();
+            versions
+        };
+        let kept = sorted(history(host).iter().map(of).collect());
+        let told = || sorted(ear.told("entry:conflict").iter().map(|conflict| of(&conflict["loser"])).collect());
+        // The last of them may be on its way.
+        attempt(PATIENCE, || (told().len() >= kept.len()).then_some(()));
+        assert_eq!(told(), kept, "{}", host.name());
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use kith_tests::PATIENCE;
 use kith_tests::host::{Host, pair};
+use kith_tests::wait::{attempt, until_true};
 
 use crate::journals::{Ear, count, entries, join, journal, number, put, settle, wait_equal, wait_text};
 use crate::net::network;
@@ -10,8 +12,9 @@ use crate::net::network;
 /// That one of the two began a session for this reason, and it ended well.
 #[track_caller]
 fn assert_because(ears: &[Ear], trigger: &str) {
-    let told: Vec<_> = ears.iter().flat_map(|ear| ear.told("sync:complete")).collect();
-    assert!(told.iter().any(|session| session["trigger"] == trigger), "nothing was {trigger}: {told:#?}");
+    let told = || ears.iter().flat_map(|ear| ear.told("sync:complete")).collect::<Vec<_>>();
+    let found = attempt(PATIENCE, || told().iter().any(|session| session["trigger"] == trigger).then_some(()));
+    assert!(found.is_some(), "nothing was {trigger}: {:#?}", told());
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn a_change_is_brought_by_one_session() {
         put(hosts[from], "news", &text);
         wait_text(hosts[to], "news", &text);
         eprintln!("{text}: from put to arrival {:?}", written.elapsed());
-        kith_tests::wait::until_true("both to tell of it", kith_tests::PATIENCE, || done(0) > round && done(1) > round);
+        until_true("both to tell of it", PATIENCE, || done(0) > round && done(1) > round);
         settle(&anna, &bert);
         let sessions = [from, to].map(|of| {
             let moved = ears[of].moved();
