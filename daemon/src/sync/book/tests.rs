@@ -156,9 +156,13 @@ fn g52_what_loses_a_conflict_is_kept() {
         assert_eq!(versions, [&mine, &older]);
         let held = it.held("a", Some(&mine.hash)).unwrap().unwrap();
         assert_eq!(it.body(&held, 1, 2).unwrap(), b"in");
+        // Made current again by hand, it is still among the kept.
+        it.put(&mine, b"mine", &epoch(1)).unwrap();
+        assert_ne!(it.held("a", Some(&mine.hash)).unwrap().unwrap().seq, 0);
+        assert_eq!(it.kept_version("a", &mine.hash).unwrap().as_ref(), Some(&held));
         assert!(it.forget(&held).unwrap());
         assert!(!it.forget(&held).unwrap());
-        assert_eq!(it.held("a", Some(&mine.hash)).unwrap(), None);
+        assert_eq!(it.kept_version("a", &mine.hash).unwrap(), None);
     });
     assert_eq!(default(&db).history, 1);
     whole(&db);
