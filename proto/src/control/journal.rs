@@ -171,8 +171,8 @@ pub struct PutParams {
     /// The name that `entries.stage` gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
-    /// The hash of the version that is replaced, or `none` where there must not be one: another one is an error, and
-    /// nothing is written.
+    /// The hash of the version that is replaced, or `none` where there must not be one (a deleted one is none): anything
+    /// else there is an error, and nothing is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
 }
@@ -246,7 +246,7 @@ pub enum EntryOrder {
     /// As they changed on this device: going on behind the last one finds everything that is new.
     #[default]
     Seq,
-    /// By the time that they were written.
+    /// By the time that they were written, the oldest first.
     Time,
 }
 
@@ -276,7 +276,7 @@ pub struct ListParams {
     pub deleted: bool,
 }
 
-/// `entries.list`, `entries.recovered`
+/// `entries.list`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EntriesResult {
     /// The entries.
@@ -339,7 +339,7 @@ pub struct EntriesSubscribeParams {
 }
 
 /// `entries.subscribe`: notifications with `method: "event"` and the kind `entry:changed` follow, each with an
-/// [`EntryChanged`]. An entry that changed more than once may be told of once.
+/// [`EntryChanged`]; the first may come before this answer. An entry that changed more than once may be told of once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EntriesSubscribeResult {
     /// Changes behind this place follow.
