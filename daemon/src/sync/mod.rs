@@ -209,7 +209,9 @@ async fn run(engine: Arc<Engine>) {
         engine.follow_sightings();
         let now = Instant::now();
         if now >= housekeeping {
-            engine.keep_house().await;
+            // Sessions do not wait for it.
+            let engine = engine.clone();
+            engine.tasks.clone().spawn("journal housekeeping", async move { engine.keep_house().await });
             housekeeping = now + HOUSEKEEPING;
         }
         let due = engine.schedule().take(now);
