@@ -26,7 +26,7 @@ const DAY_MS: u64 = 86_400_000;
 impl Engine {
     /// Dials a device and syncs with it.
     pub(super) async fn call(self: Arc<Self>, peer: PublicKey, trigger: Trigger) {
-        let Some(line) = self.lines.dial(&peer) else {
+        let Some(line) = self.lines.dial(&peer, Instant::now()) else {
             // The other side was faster.
             return match trigger {
                 Trigger::Asked => self.schedule().asked(&peer, Instant::now()),

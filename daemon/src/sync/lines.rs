@@ -1,11 +1,17 @@
 //! One session a peer. Where both dial at once, the call of the smaller key is kept; a call from a peer that has a
-//! session already means that it has lost it.
+//! session already means that it has lost it, unless that session is so young that the two calls may have crossed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kith_proto::id::PublicKey;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// A call that was given up for another one may arrive when that one is well under way. Whoever has really lost its
+/// session this early is called again: the other side notices that it broke.
+const CROSSING: Duration = Duration::from_secs(5);
 
 /// The sessions under way.
 #[derive(Clone, Default)]
@@ -21,6 +27,7 @@ struct Entry {
     number: u64,
     dialled: bool,
     met: bool,
+    begun: Instant,
     own: Option<bool>,
     stop: CancellationToken,
 }
@@ -36,19 +43,20 @@ pub struct Line {
 
 impl Lines {
     /// A place for a session that this device begins, if there is none with `peer`.
-    pub fn dial(&self, peer: &PublicKey) -> Option<Line> {
-        if self.table().lines.contains_key(peer) { None } else { Some(self.open(peer, true)) }
+    pub fn dial(&self, peer: &PublicKey, now: Instant) -> Option<Line> {
+        if self.table().lines.contains_key(peer) { None } else { Some(self.open(peer, true, now)) }
     }
 
     /// A place for a session that `peer` began, if it is to be.
-    pub fn answer(&self, own: &PublicKey, peer: &PublicKey) -> Option<Line> {
+    pub fn answer(&self, own: &PublicKey, peer: &PublicKey, now: Instant) -> Option<Line> {
         if let Some(entry) = self.table().lines.get(peer) {
-            if entry.dialled && !entry.met && own < peer {
+            let crossing = !entry.met || now < entry.begun + CROSSING;
+            if entry.dialled && crossing && own < peer {
                 return None;
             }
             entry.stop.cancel();
         }
-        Some(self.open(peer, false))
+        Some(self.open(peer, false, now))
     }
 
     /// Ends the sessions with `peer` of which `wanted` does not hold: it is given whether they began with an own device.
@@ -60,11 +68,11 @@ impl Lines {
         }
     }
 
-    fn open(&self, peer: &PublicKey, dialled: bool) -> Line {
+    fn open(&self, peer: &PublicKey, dialled: bool, now: Instant) -> Line {
         let mut table = self.table();
         table.last += 1;
         let (number, stop) = (table.last, CancellationToken::new());
-        table.lines.insert(*peer, Entry { number, dialled, met: false, own: None, stop: stop.clone() });
+        table.lines.insert(*peer, Entry { number, dialled, met: false, begun: now, own: None, stop: stop.clone() });
         Line { lines: self.clone(), peer: *peer, number, stop }
     }
 
@@ -114,27 +122,30 @@ mod tests {
 
     #[test]
     fn g64_where_both_dial_the_smaller_key_s_call_is_kept() {
+        let now = Instant::now();
         let (small, great) = (Lines::default(), Lines::default());
-        let kept = small.dial(&GREAT).unwrap();
-        let lost = great.dial(&SMALL).unwrap();
-        assert!(small.answer(&SMALL, &GREAT).is_none());
-        let answered = great.answer(&GREAT, &SMALL).unwrap();
+        let kept = small.dial(&GREAT, now).unwrap();
+        let lost = great.dial(&SMALL, now).unwrap();
+        assert!(small.answer(&SMALL, &GREAT, now).is_none());
+        let answered = great.answer(&GREAT, &SMALL, now).unwrap();
         assert!(lost.stop.is_cancelled() && !answered.stop.is_cancelled() && !kept.stop.is_cancelled());
         assert!(!lost.is_kept() && answered.is_kept());
         small.end_unless(|_, _| false);
         assert!(kept.stop.is_cancelled() && kept.is_kept(), "it ends, and nothing takes its place");
         drop(lost);
-        assert!(great.dial(&SMALL).is_none(), "the place is taken by the one that was answered");
+        assert!(great.dial(&SMALL, now).is_none(), "the place is taken by the one that was answered");
         drop(answered);
-        assert!(great.dial(&SMALL).is_some());
+        assert!(great.dial(&SMALL, now).is_some());
     }
 
     #[test]
     fn who_calls_again_has_lost_its_session() {
-        let lines = Lines::default();
-        let old = lines.dial(&GREAT).unwrap();
+        let (lines, now) = (Lines::default(), Instant::now());
+        let old = lines.dial(&GREAT, now).unwrap();
         old.met();
-        let new = lines.answer(&SMALL, &GREAT).unwrap();
+        assert!(lines.answer(&SMALL, &GREAT, now).is_none(), "a call that crossed this one arrives late");
+        assert!(!old.stop.is_cancelled());
+        let new = lines.answer(&SMALL, &GREAT, now + CROSSING).unwrap();
         assert!(old.stop.is_cancelled() && !new.stop.is_cancelled());
     }
 }

@@ -155,7 +155,7 @@ impl Sync {
     /// A connection that another trusted device made.
     pub async fn serve(&self, channel: Channel) {
         let engine = &self.0;
-        match engine.lines.answer(&engine.identity.public(), &channel.peer) {
+        match engine.lines.answer(&engine.identity.public(), &channel.peer, Instant::now()) {
             Some(line) => engine.clone().answer(channel, line).await,
             None => calls::refuse(channel).await,
         }
