@@ -100,7 +100,8 @@ impl Shelf {
             _ => Vec::new(),
         };
         let id = params["id"].as_str().unwrap_or("made-up").to_owned();
-        let there = self.row(&id).map(Row::hash);
+        // What was deleted is not there.
+        let there = self.row(&id).filter(|row| !row.deleted).map(Row::hash);
         let expected = params["expected"].as_str();
         if expected.is_some_and(|expected| expected != there.as_deref().unwrap_or("none")) {
             return Error(1003, "version_mismatch");
