@@ -33,8 +33,9 @@ CREATE TABLE journal_rubbish (
 CREATE TABLE journal_member (
   journal INTEGER NOT NULL,
   device  BLOB NOT NULL CHECK (length(device) = 32),
+  creator INTEGER NOT NULL,              -- 1: what the journal's creator says; 0: what others say
   record  TEXT NOT NULL,                 -- JSON, see kith_proto::peer::journal::member::Record
-  PRIMARY KEY (journal, device)
+  PRIMARY KEY (journal, device, creator)
 ) STRICT, WITHOUT ROWID;
 
 -- Lives of databases, and who wrote under which of them: rows of entries name them by small numbers.

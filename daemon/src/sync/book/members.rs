@@ -23,11 +23,12 @@ impl Book<'_> {
     pub fn set_members(&self, journal: &Listed, members: &Members) -> rusqlite::Result<()> {
         // Records are replaced and never removed.
         let mut statement = self.connection.prepare_cached(
-            "INSERT INTO journal_member (journal, device, record) VALUES (?1, ?2, ?3)
-             ON CONFLICT (journal, device) DO UPDATE SET record = ?3 WHERE record <> ?3",
+            "INSERT INTO journal_member (journal, device, creator, record) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (journal, device, creator) DO UPDATE SET record = ?4 WHERE record <> ?4",
         )?;
         for record in members.records() {
-            statement.execute(params![journal.number, record.device.0, to_json(record)?])?;
+            let creator = record.by == members.resource().creator;
+            statement.execute(params![journal.number, record.device.0, creator, to_json(record)?])?;
         }
         Ok(())
     }

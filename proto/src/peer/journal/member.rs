@@ -148,7 +148,16 @@ pub struct Introduction {
 pub struct Members {
     resource: Resource,
     journal: JournalId,
-    records: BTreeMap<PublicKey, Record>,
+    /// By device: what the creator says, and what others say. The creator's word is kept beside theirs, because it decides
+    /// whose word counts: whoever has not heard it yet could not judge the other one.
+    records: BTreeMap<(PublicKey, Voice), Record>,
+}
+
+/// Whose word a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Voice {
+    Creator,
+    Others,
 }
 
 impl Members {
@@ -160,8 +169,9 @@ impl Members {
 
     /// As this device wrote them down: what was taken once is not verified again.
     pub fn restored(resource: Resource, records: Vec<Record>) -> Self {
-        let records = records.into_iter().map(|record| (record.device, record)).collect();
-        Self { records, ..Self::new(resource) }
+        let mut members = Self::new(resource);
+        members.records = records.into_iter().map(|record| (members.place(&record), record)).collect();
+        members
     }
 
     /// The journal.
@@ -179,14 +189,20 @@ impl Members {
         self.records.values()
     }
 
-    /// The record of one device.
+    /// What is right about one device, of what the creator and others say.
     pub fn record(&self, device: &PublicKey) -> Option<&Record> {
-        self.records.get(device)
+        let said = [Voice::Creator, Voice::Others].map(|voice| self.records.get(&(*device, voice)));
+        said.into_iter().flatten().max_by_key(|record| self.weight(record))
+    }
+
+    fn place(&self, record: &Record) -> (PublicKey, Voice) {
+        let voice = if record.by == self.resource.creator { Voice::Creator } else { Voice::Others };
+        (record.device, voice)
     }
 
     /// Whether a device takes part.
     pub fn contains(&self, device: &PublicKey) -> bool {
-        match self.records.get(device) {
+        match self.record(device) {
             Some(record) => record.is_in() && self.is_authorized(record),
             None => *device == self.resource.creator,
         }
@@ -194,8 +210,12 @@ impl Members {
 
     /// The devices that take part.
     pub fn devices(&self) -> Vec<PublicKey> {
-        let named = self.records.keys().filter(|device| **device != self.resource.creator);
-        [&self.resource.creator].into_iter().chain(named).filter(|device| self.contains(device)).copied().collect()
+        let mut devices: Vec<_> = self.records.keys().map(|(device, _)| *device).collect();
+        devices.dedup();
+        devices.retain(|device| *device != self.resource.creator);
+        devices.insert(0, self.resource.creator);
+        devices.retain(|device| self.contains(device));
+        devices
     }
 
     /// Whether a device may admit and remove others.
@@ -205,7 +225,7 @@ impl Members {
 
     /// The record, not yet signed, by which `by` changes a device's membership; `None` where there is nothing to change.
     pub fn change(&self, device: &PublicKey, name: &str, admits: bool, enter: bool, by: &PublicKey) -> Option<Record> {
-        let old = self.records.get(device);
+        let old = self.record(device);
         if self.contains(device) == enter && old.is_none_or(|old| !enter || old.admits == admits) {
             return None;
         }
@@ -237,14 +257,15 @@ impl Members {
     }
 
     fn add(&mut self, record: &Record) -> bool {
-        let known = self.records.get(&record.device);
+        let place = self.place(record);
+        let known = self.records.get(&place);
         let room = known.is_some() || self.records.len() < limits::JOURNAL_MEMBERS;
         let says_more = known.is_none_or(|known| self.weight(record) > self.weight(known));
         let good = room && says_more && record.is_well_formed() && self.is_authorized(record);
         // The signature last: it costs the most.
         let good = good && record.is_signed(&self.journal);
         if good {
-            self.records.insert(record.device, record.clone());
+            self.records.insert(place, record.clone());
         }
         good
     }
@@ -271,7 +292,7 @@ impl Members {
     }
 
     fn is_named(&self, device: &PublicKey) -> bool {
-        self.records.get(device).is_some_and(|named| named.by == self.resource.creator && named.admits && named.is_in())
+        self.records.get(&(*device, Voice::Creator)).is_some_and(|named| named.admits && named.is_in())
     }
 
     /// What stands for all records that count, when two devices compare what they know: the first 8 bytes of a SHA-256,
@@ -288,7 +309,7 @@ impl Members {
 
     /// What may be told to a device that is or was a member.
     pub fn introduction(&self, to: &PublicKey) -> Option<Introduction> {
-        let known = *to == self.resource.creator || self.records.contains_key(to);
+        let known = *to == self.resource.creator || self.record(to).is_some();
         let records = || self.valid().cloned().collect();
         known.then(|| Introduction { resource: self.resource.clone(), records: records() })
     }

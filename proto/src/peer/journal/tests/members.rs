@@ -176,6 +176,18 @@ fn what_an_admin_changes_meanwhile_does_not_outdo_a_naming() {
     assert!(here.may_admit(&key(MEMBER)) && there.may_admit(&key(MEMBER)));
 }
 
+#[test]
+fn who_was_named_once_learns_of_its_removal_and_of_who_admitted_it_again() {
+    let mut here = with_admin();
+    change(&mut here, CREATOR, MEMBER, true, true).unwrap();
+    let mut there = here.clone();
+    change(&mut here, CREATOR, MEMBER, false, false).unwrap();
+    change(&mut here, ADMIN, MEMBER, false, true).unwrap();
+    exchange(&mut here, &mut there);
+    assert_eq!(here.digest(), there.digest());
+    assert!(there.contains(&key(MEMBER)) && !there.may_admit(&key(MEMBER)));
+}
+
 fn exchange(a: &mut Members, b: &mut Members) {
     let told = [&*a, &*b].map(|it| it.introduction(&key(CREATOR)).unwrap().records);
     a.merge(&told[1]);
