@@ -6,11 +6,13 @@
 //! path     WirePath: a file name from outside that cannot leave its root
 //! text     how text from outside reaches a terminal or a log
 //! secret   Secret<T>: a value that does not print itself
+//! credential  secrets and databases: what is valid, and how they are written down to hand them over
 //! limits   every bound on what comes from outside, in one place
 //! control  the local door: methods, their access, results, events, errors   (feature `control`)
 //! peer     the peer door: frames, pairing, offers and transfers              (feature `peer`)
 //! guest    the guest door: Tella's transfer protocol                         (feature `guest`)
 //! pin      six digits                                                        (features `peer`, `guest`)
+//! short_code  the digits under which credentials are handed over
 //! ```
 //!
 //! Deliberately absent: I/O, clocks, randomness and async. Where a protocol needs the time or random bytes, they are
@@ -21,6 +23,7 @@
 
 #[cfg(feature = "control")]
 pub mod control;
+pub mod credential;
 #[cfg(feature = "guest")]
 pub mod guest;
 #[cfg(feature = "peer")]
@@ -33,6 +36,7 @@ pub mod peer;
 #[cfg(any(feature = "peer", feature = "guest"))]
 pub mod pin;
 pub mod secret;
+pub mod short_code;
 pub mod text;
 
 /// The version of the local door's protocol.

@@ -181,3 +181,44 @@ pub const SYNC_WINDOW: usize = 4;
 pub const SYNC_SEEN: usize = 4_096;
 /// How long the other side of a sync session may be silent, in seconds.
 pub const SYNC_SILENCE_SECONDS: u64 = 60;
+
+/// The name of a secret or of a database, in bytes of UTF-8.
+pub const CREDENTIAL_NAME: usize = 128;
+/// The value of a secret, in bytes.
+pub const SECRET_VALUE: usize = 64 << 10;
+/// The description, path and origin of a database, in bytes of UTF-8 each.
+pub const DATABASE_TEXT: usize = 4 << 10;
+/// Secrets in one vault, and databases.
+pub const CREDENTIALS: usize = 10_000;
+/// The passphrase of a vault, in bytes of UTF-8.
+pub const VAULT_PASSPHRASE: usize = 1024;
+/// What is handed over in one share, in bytes of JSON: a database with three secrets, each character escaped.
+pub const SHARE_PAYLOAD: usize = 512 << 10;
+/// A file that credentials are imported from, in bytes.
+pub const CREDENTIAL_FILE: usize = 4 << 20;
+/// Digits of a short code, at least and at most.
+pub const SHORT_CODE: std::ops::RangeInclusive<usize> = 4..=9;
+/// Failed confirmations that burn a short code, on either side.
+pub const SHORT_CODE_ATTEMPTS: u32 = 3;
+/// How long the two sides of a share may take to find each other and to hand over, in seconds.
+pub const SHARE_SECONDS: u64 = 60;
+/// How long a share that arrived may be looked through, in seconds.
+pub const SHARE_REVIEW_SECONDS: u64 = 600;
+/// The UDP port on which receivers of credentials announce themselves.
+pub const SHARE_PORT: u16 = 54_321;
+/// An announcement on that port, in bytes.
+pub const SHARE_ANNOUNCEMENT: usize = 256;
+/// Receivers that one sender keeps in mind.
+pub const SHARE_CANDIDATES: usize = 64;
+/// Addresses of one such receiver.
+pub const SHARE_ADDRESSES: usize = 8;
+/// Time for one confirmation of a code after the TLS handshake, in seconds.
+pub const SHARE_EXCHANGE_SECONDS: u64 = 5;
+/// Connections at once to a device that waits for a share, in total and from one address.
+pub const SHARE_CONNECTIONS: usize = 32;
+/// The same for one address.
+pub const SHARE_CONNECTIONS_PER_ADDRESS: usize = 4;
+/// Shares under way at once.
+pub const SHARES: usize = 16;
+/// Shares of paired devices that may wait for a review, of one device.
+pub const SHARES_WAITING: usize = 32;

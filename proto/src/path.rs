@@ -10,9 +10,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
-use unicode_normalization::UnicodeNormalization;
 
-use crate::limits;
+use crate::{limits, text};
 
 /// A relative path with at least one component, none of which is special anywhere.
 ///
@@ -85,12 +84,7 @@ impl WirePath {
     ///
     /// It errs on the side of calling two paths twins (`ß` and `ss`), and is for comparing only, never a name.
     pub fn fold_key(&self) -> String {
-        if self.0.is_ascii() {
-            return self.0.to_ascii_lowercase();
-        }
-        // By way of upper case, which joins what lower case alone keeps apart (ς and σ, ſ and s, ß and ss).
-        let lower = self.0.nfd().flat_map(char::to_lowercase);
-        lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
+        text::fold(&self.0)
     }
 }
 

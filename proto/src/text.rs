@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// `text` with everything made visible that a terminal would act on or that would hide its true order: control
 /// characters (escape sequences, `\r`, newlines), bidirectional overrides and zero-width characters.
 ///
@@ -41,6 +43,16 @@ pub fn device_name(raw: &str, max: usize) -> String {
 pub fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     text.get(..end).unwrap_or_default()
+}
+
+/// A key that two names share if they differ only by case or by Unicode form. For comparing only, never a name.
+pub fn fold(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    // By way of upper case, which joins what lower case alone keeps apart (ς and σ, ſ and s, ß and ss).
+    let lower = name.nfd().flat_map(char::to_lowercase);
+    lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
 }
 
 /// Characters that change how the text around them is shown.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credential::Invalid;
+
 /// What sort of failure it is, and so whose turn it is to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -124,6 +126,8 @@ codes! {
     InvalidParam = "invalid_param", Params;
     /// The caller is not allowed to do this.
     AccessDenied = "access_denied", Denied;
+    /// The vault has another passphrase.
+    WrongPassphrase = "wrong_passphrase", Denied;
     /// The caller could not read this file itself.
     FileDenied = "file_denied", Denied;
     /// No peer has this id, prefix or name.
@@ -140,6 +144,12 @@ codes! {
     JournalNotFound = "journal_not_found", NotFound;
     /// The journal has no such entry or version.
     EntryNotFound = "entry_not_found", NotFound;
+    /// The vault has no secret of this name.
+    SecretNotFound = "secret_not_found", NotFound;
+    /// No database of this name is configured.
+    DatabaseNotFound = "database_not_found", NotFound;
+    /// No share has this id.
+    ShareNotFound = "share_not_found", NotFound;
     /// Nothing was staged under this name on this connection.
     StagedNotFound = "staged_not_found", NotFound;
     /// No such file or directory here.
@@ -156,8 +166,14 @@ codes! {
     WrongState = "wrong_state", Conflict;
     /// The entry is not the version that was expected; the message says which one it is.
     VersionMismatch = "version_mismatch", Conflict;
-    /// Another peer or journal has this name.
+    /// Another peer, journal, secret or database has this name.
     NameTaken = "name_taken", Conflict;
+    /// The vault is locked: unlock it first.
+    VaultLocked = "vault_locked", Conflict;
+    /// The vault's key is missing or not safe, or what it protects was changed behind its back.
+    VaultUnusable = "vault_unusable", Conflict;
+    /// A database uses this secret.
+    SecretInUse = "secret_in_use", Conflict;
     /// The address leads back to this device.
     IsSelf = "is_self", Conflict;
     /// The peer cannot be reached now.
@@ -174,6 +190,10 @@ codes! {
     Rejected = "rejected", Peer;
     /// Wrong PIN, or another device is interfering.
     WrongPin = "wrong_pin", Peer;
+    /// What arrived is another kind of thing than was asked for, or not put together as it should be.
+    WrongKind = "wrong_kind", Peer;
+    /// More receivers announce themselves than the one that is meant.
+    SeveralReceivers = "several_receivers", Peer;
     /// What arrived is not what was sent.
     Integrity = "integrity", Peer;
     /// That device does not trust this one (any more).
@@ -182,7 +202,7 @@ codes! {
     Protocol = "protocol", Peer;
     /// Another key answered than the one expected.
     WrongKey = "wrong_key", Peer;
-    /// The PIN is burnt, or too many PINs were made.
+    /// The PIN or code is burnt, or too many PINs were made.
     TooManyAttempts = "too_many_attempts", Limit;
     /// The quota of this peer is used up.
     Quota = "quota", Limit;
@@ -228,6 +248,12 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(Code::InvalidParam, invalid.to_string())
+    }
+}
 
 /// The `error` member of a response.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::credential::{Share, Vault};
 use super::journal::{Conflict, Journal, Recovered, SyncSession};
 use super::types::{Pairing, Peer, Question, Transfer, Window};
 
@@ -53,6 +54,10 @@ pub enum Fact {
     SyncComplete(SyncSession),
     /// It failed.
     SyncError(SyncSession),
+    /// The vault was locked, unlocked, made, or got another key.
+    VaultUpdated(Vault),
+    /// A share of credentials took a step. Never carries its code, nor what is shared.
+    ShareUpdated(Share),
 }
 
 impl Fact {
@@ -73,6 +78,8 @@ impl Fact {
         "sync:started",
         "sync:complete",
         "sync:error",
+        "vault:updated",
+        "share:updated",
     ];
 
     /// The kind as it crosses the door.
@@ -93,6 +100,8 @@ impl Fact {
             Self::SyncStarted(_) => "sync:started",
             Self::SyncComplete(_) => "sync:complete",
             Self::SyncError(_) => "sync:error",
+            Self::VaultUpdated(_) => "vault:updated",
+            Self::ShareUpdated(_) => "share:updated",
         }
     }
 
@@ -114,6 +123,8 @@ impl Fact {
             Self::SyncStarted(session) | Self::SyncComplete(session) | Self::SyncError(session) => {
                 serde_json::to_value(session)
             }
+            Self::VaultUpdated(vault) => serde_json::to_value(vault),
+            Self::ShareUpdated(share) => serde_json::to_value(share),
         }
         .unwrap_or(Value::Null)
     }

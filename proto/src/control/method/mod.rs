@@ -2,11 +2,15 @@
 //!
 //! There is no way to add a method without an access: [`Method::ACCESS`] has no default.
 
+mod daemon;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::credential as c;
 use super::journal as j;
 use super::types::{Conflict, Offers, Pairing, Peer, Question, Relation, Transfer, Window};
-use crate::id::DeviceId;
+
+pub use daemon::*;
 
 /// What a caller may do, from seeing to handling secrets. A caller holds a set of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -149,6 +153,50 @@ methods! {
     SyncStart = "sync.start", Operate, j::SyncParams => j::SyncResult;
     /// How syncing is, for each device and journal.
     SyncStatus = "sync.status", Observe, Empty => j::SyncResult;
+    /// Whether secrets can be read and written now.
+    VaultStatus = "vault.status", Observe, Empty => c::Vault;
+    /// Forgets the vault's key until it is unlocked.
+    VaultLock = "vault.lock", Secrets, Empty => c::Vault;
+    /// Opens the vault. With a passphrase it takes longer than other methods: on purpose.
+    VaultUnlock = "vault.unlock", Secrets, c::UnlockParams => c::Vault;
+    /// Protects the vault with a passphrase, with another one, or with a key file again.
+    VaultPassphrase = "vault.passphrase", Secrets, c::PassphraseParams => c::Vault;
+    /// Every secret, without its value.
+    SecretsList = "secrets.list", Secrets, Empty => c::SecretsResult;
+    /// One secret, with its value.
+    SecretsView = "secrets.view", Secrets, c::SecretParams => c::SecretView;
+    /// Puts a secret into the vault.
+    SecretsAdd = "secrets.add", Secrets, c::SecretAddParams => c::Secret;
+    /// Changes a secret.
+    SecretsEdit = "secrets.edit", Secrets, c::SecretEditParams => c::Secret;
+    /// Deletes a secret.
+    SecretsRemove = "secrets.remove", Secrets, c::SecretRemoveParams => Done;
+    /// Takes over secrets and databases from elsewhere, all or none.
+    SecretsImport = "secrets.import", Secrets, c::ImportParams => c::SavedResult;
+    /// Every configured database.
+    DatabasesList = "databases.list", Secrets, Empty => c::DatabasesResult;
+    /// One of them.
+    DatabasesView = "databases.view", Secrets, c::DatabaseParams => c::Database;
+    /// Adds a database.
+    DatabasesAdd = "databases.add", Secrets, c::DatabaseAddParams => c::Database;
+    /// Changes a database.
+    DatabasesEdit = "databases.edit", Secrets, c::DatabaseEditParams => c::Database;
+    /// Removes a database; its secrets stay.
+    DatabasesRemove = "databases.remove", Secrets, c::DatabaseParams => Done;
+    /// Hands a secret or a database over: to a paired device, or to whoever types the code that is returned.
+    SharesSend = "shares.send", Secrets, c::ShareSendParams => c::ShareSendResult;
+    /// Waits for whoever shows this code.
+    SharesReceive = "shares.receive", Secrets, c::ShareReceiveParams => c::Share;
+    /// Shares under way, those that wait for a review, and the last that ended.
+    SharesList = "shares.list", Secrets, Empty => c::SharesResult;
+    /// What arrived, without the values, and where it meets what is here.
+    SharesReview = "shares.review", Secrets, c::ShareParams => c::ShareReview;
+    /// Saves what arrived, all or nothing.
+    SharesSave = "shares.save", Secrets, c::ShareSaveParams => c::SavedResult;
+    /// Turns down what arrived.
+    SharesDecline = "shares.decline", Secrets, c::ShareParams => c::Share;
+    /// Calls a share off.
+    SharesCancel = "shares.cancel", Secrets, c::ShareParams => c::Share;
 }
 
 /// No parameters.
@@ -159,109 +207,6 @@ pub struct Empty {}
 /// Nothing to say: it is done. Unlike [`Empty`], a result takes fields that a newer daemon adds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Done {}
-
-/// `daemon.hello`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HelloParams {
-    /// Name and version of the client.
-    pub client: String,
-    /// The protocol that the client speaks: [`crate::CONTROL_PROTOCOL`].
-    pub protocol: u32,
-}
-
-/// `daemon.hello`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HelloResult {
-    /// Name and version of the daemon.
-    pub server: String,
-    /// The newest protocol that the daemon speaks.
-    pub protocol: u32,
-    /// The oldest protocol that the daemon speaks.
-    pub min_protocol: u32,
-    /// Another one after each start: cursors and sequence numbers hold within it.
-    pub boot_id: String,
-    /// The methods that this caller may call.
-    pub methods: Vec<String>,
-}
-
-/// `daemon.status`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StatusResult {
-    /// This device.
-    pub id: DeviceId,
-    /// Its name.
-    pub name: String,
-    /// The daemon's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// When it started.
-    pub started: String,
-    /// The port of the peer door.
-    pub peer_port: u16,
-    /// Where this device can be reached, as `ip:port`.
-    pub addresses: Vec<String>,
-    /// The control socket.
-    pub socket: String,
-    /// Where received files go when no policy says otherwise.
-    pub download_dir: String,
-    /// Trusted devices, and how many of them are online.
-    pub trusted: u64,
-    /// Trusted devices that are online.
-    pub online: u64,
-    /// Offers that wait for an answer.
-    pub inbox: u64,
-    /// Transfers that are not over.
-    pub transfers: u64,
-}
-
-/// `daemon.identity`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct IdentityResult {
-    /// The short id.
-    pub id: DeviceId,
-    /// The name that is announced.
-    pub name: String,
-    /// The full public key in base64url.
-    pub public_key: String,
-    /// SHA-256 of the public key in hex, in groups of four, for comparing by eye.
-    pub fingerprint: String,
-    /// When the key was made.
-    pub created: String,
-}
-
-/// `daemon.config`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ConfigResult {
-    /// The file that was read, or would be.
-    pub file: String,
-    /// Whether it exists.
-    pub exists: bool,
-    /// The configuration in force, as TOML.
-    pub toml: String,
-}
-
-/// `daemon.doctor`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DoctorResult {
-    /// What was looked at.
-    pub checks: Vec<Check>,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Check {
-    /// What.
-    pub name: String,
-    /// Whether it is as it should be.
-    pub ok: bool,
-    /// What was found.
-    pub detail: String,
-    /// What to do now, if it is not as it should be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
 
 /// `events.subscribe`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -307,6 +252,9 @@ pub struct Snapshot {
     /// How syncing is, for each device and journal.
     #[serde(default)]
     pub syncs: Vec<j::PeerSync>,
+    /// Credentials on their way, and those that wait for a review.
+    #[serde(default)]
+    pub shares: Vec<c::Share>,
 }
 
 /// `peers.list`, `trust.list`

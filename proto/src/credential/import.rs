@@ -1,0 +1,1 @@
+//! Credentials that other programs left in files.
