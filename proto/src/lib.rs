@@ -5,14 +5,14 @@
 //! id       device keys and the short ids that people see
 //! path     WirePath: a file name from outside that cannot leave its root
 //! text     how text from outside reaches a terminal or a log
-//! secret   Secret<T>: a value that does not print itself
-//! credential  secrets and databases: what is valid, and how they are written down to hand them over
+//! secret   Secret<T>: a value that does not print itself; secret_text is the form in which one crosses a door
 //! limits   every bound on what comes from outside, in one place
 //! control  the local door: methods, their access, results, events, errors   (feature `control`)
 //! peer     the peer door: frames, pairing, offers and transfers              (feature `peer`)
 //! guest    the guest door: Tella's transfer protocol                         (feature `guest`)
 //! pin      six digits                                                        (features `peer`, `guest`)
-//! short_code  the digits under which credentials are handed over
+//! short_code   the digits under which credentials are handed over
+//! credential   secrets and databases: what is valid, and how they are written down to hand them over
 //! ```
 //!
 //! Deliberately absent: I/O, clocks, randomness and async. Where a protocol needs the time or random bytes, they are
@@ -36,6 +36,7 @@ pub mod peer;
 #[cfg(any(feature = "peer", feature = "guest"))]
 pub mod pin;
 pub mod secret;
+pub mod secret_text;
 pub mod short_code;
 pub mod text;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{Direction, Failure, Party};
 use crate::credential::{SecretType, Slot};
-use crate::secret::SecretText;
+use crate::secret_text::SecretText;
 
 /// Where the vault's key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::secret::SecretText;
+use crate::secret_text::SecretText;
 use crate::{limits, text};
 
 /// What the value of a secret is.

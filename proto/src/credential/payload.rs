@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{DatabaseFields, Fields, Invalid, NamedSecret, S3, SecretType, Slot, canonical, check_name};
 use crate::limits;
-use crate::secret::SecretText;
+use crate::secret_text::SecretText;
 
 /// What is handed over, valid.
 #[derive(Debug)]
