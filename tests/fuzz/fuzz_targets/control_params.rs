@@ -16,6 +16,8 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         TransferCancel TransferRetry InboxList InboxAccept InboxReject GuestOpen GuestShow GuestClose GuestAnswer
         GuestSend JournalsList JournalsShow JournalsCreate JournalsShare JournalsUnshare JournalsAccept JournalsRemove
         EntriesPut EntriesStage EntriesGet EntriesList EntriesDelete EntriesHistory EntriesRecovered EntriesRecover
-        EntriesSubscribe SyncStart SyncStatus, VaultStatus, VaultLock, VaultUnlock, VaultPassphrase, SecretsList, SecretsView, SecretsAdd, SecretsEdit, SecretsRemove, SecretsImport, DatabasesList, DatabasesView, DatabasesAdd, DatabasesEdit, DatabasesRemove, SharesSend, SharesReceive, SharesList, SharesReview, SharesSave, SharesDecline, SharesCancel
+        EntriesSubscribe SyncStart SyncStatus VaultStatus VaultLock VaultUnlock VaultPassphrase SecretsList SecretsView
+        SecretsAdd SecretsEdit SecretsRemove SecretsImport DatabasesList DatabasesView DatabasesAdd DatabasesEdit
+        DatabasesRemove SharesSend SharesReceive SharesList SharesReview SharesSave SharesDecline SharesCancel
     }
 });
