@@ -9,6 +9,9 @@ use kith_proto::pin::{NotAPin, Pin};
 use kith_proto::{limits, text};
 use serde::{Deserialize, Serialize};
 
+/// The name of the vault's key among the credentials of the service manager.
+const VAULT_KEY: &str = "kith-vault-key";
+
 /// Command line of `kithd`.
 #[derive(Debug, Parser)]
 #[command(
@@ -57,6 +60,8 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// The door for devices that are not paired.
     pub guest: GuestConfig,
+    /// Where secrets are kept.
+    pub vault: VaultConfig,
 }
 
 /// `[log]`
@@ -205,6 +210,20 @@ impl TryFrom<String> for FixedPin {
     }
 }
 
+/// `[vault]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VaultConfig {
+    /// Minutes without use after which a vault with a passphrase locks itself; 0: never.
+    pub idle_minutes: u32,
+}
+
+impl Default for VaultConfig {
+    fn default() -> Self {
+        Self { idle_minutes: 15 }
+    }
+}
+
 /// Where everything lies.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -232,6 +251,8 @@ pub struct Settings {
     /// Whether members of the daemon's group may use the local door: a system service, which the service manager gave
     /// a runtime directory of its own.
     pub shared: bool,
+    /// The key of the vault, if the service manager provides it.
+    pub vault_credential: Option<PathBuf>,
     /// Whether the service manager connected stderr to its journal.
     pub stderr_is_journal: bool,
 }
@@ -289,6 +310,9 @@ impl Settings {
             paths,
             new_identity: args.new_identity,
             shared: environment("RUNTIME_DIRECTORY").is_some(),
+            vault_credential: environment("CREDENTIALS_DIRECTORY")
+                .map(|dir| dir.join(VAULT_KEY))
+                .filter(|it| it.exists()),
             stderr_is_journal: stderr_is_journal(),
         })
     }
@@ -422,6 +446,7 @@ mod tests {
             ("[receive]\nhook = [\"notify\"]", "receive.hook"),
             ("[outbox]\ndays = 0", "outbox.days"),
             ("[guest]\nport = 80", "guest.port"),
+            ("[vault]\nidle_minutes = -1", "idle_minutes"),
             ("[guest]\npin = \"12345\"", "six digits"),
             ("[guest]\nmax_files = 0", "guest.max_files"),
             ("[guest]\ntypes = [\".JPG\"]", "guest.types"),

@@ -19,6 +19,7 @@ use crate::task::Tasks;
 use crate::tls::{self, Tls};
 use crate::transfer::{self, Transfers};
 use crate::trust::Trust;
+use crate::vault::{self, Vault};
 
 /// How long engines may take to reach a checkpoint when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -101,6 +102,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     let begun = Instant::now();
     let stop_signal = platform::stop_signal()?;
     platform::raise_file_limit();
+    platform::hide_memory();
     let tasks = Tasks::default();
 
     platform::create_private_dir(&settings.paths.data)?;
@@ -164,6 +166,17 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     })
     .await
     .map_err(broken_store)?;
+    let minutes = u64::from(settings.config.vault.idle_minutes);
+    let vault = Vault::open(vault::Parts {
+        data: settings.paths.data.clone(),
+        credential: settings.vault_credential.clone(),
+        idle: (minutes > 0).then(|| Duration::from_secs(60 * minutes)),
+        store: store.clone(),
+        events: events.clone(),
+        tasks: tasks.clone(),
+    })
+    .await
+    .map_err(broken_store)?;
     doors::guest::serve(guests.clone(), openings, &tasks);
 
     let door = peer::Door {
@@ -183,6 +196,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         transfers,
         guests,
         sync,
+        vault,
         events,
         tasks: tasks.clone(),
         boot_id: uuid::Uuid::new_v4().to_string(),

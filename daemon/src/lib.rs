@@ -41,3 +41,4 @@ pub mod task;
 pub mod tls;
 pub mod transfer;
 pub mod trust;
+pub mod vault;

@@ -10,7 +10,7 @@ const PROOF: &[&str] = &["trust", "tls", "vault", "hello_store"];
 const REACH: &[&str] = &["discovery", "dial"];
 /// What a door may know besides the ground: engines by their handles, snapshots, and what carries bytes.
 const OF_DOORS: &[&str] =
-    &["pairing", "transfer", "guest", "sync", "credentials", "codes", "trust", "discovery", "identity", "tls"];
+    &["pairing", "transfer", "guest", "sync", "credentials", "codes", "vault", "trust", "discovery", "identity", "tls"];
 
 /// A room, and what it may import besides `kith-proto` and itself.
 const ROOMS: &[(&str, &[&[&str]])] = &[

@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("../../migrations/0001_trust_and_transfers.sql"),
     include_str!("../../migrations/0002_guests.sql"),
     include_str!("../../migrations/0003_journals.sql"),
+    include_str!("../../migrations/0004_credentials.sql"),
 ];
 
 /// Brings the database to the newest version. Before the first step of an existing one, a copy is put beside it.

@@ -88,6 +88,8 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
+        // What was deleted or replaced is gone from the file, too: keys and secrets, even though they are sealed.
+        connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "cache_size", CACHE)?;
         connection.set_prepared_statement_cache_capacity(64);
         migrate::run(&mut connection, path)?;
@@ -117,6 +119,24 @@ impl Store {
             Ok(result)
         })
         .await
+    }
+
+    /// As [`Store::write`], for work that may find reasons of its own against it: they roll everything back, too.
+    pub async fn decide<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction);
+            if result.is_ok() {
+                transaction.commit()?;
+            }
+            Ok(result)
+        })
+        .await?
     }
 
     /// Runs `work`, which only reads.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use kith_proto::control::ApiError;
+use kith_proto::control::credential::{Vault, VaultState};
 use kith_proto::control::method::{
     ALL, Check, ConfigResult, DoctorResult, Done, Empty, HelloParams, HelloResult, IdentityResult, StatusResult,
 };
@@ -127,6 +128,7 @@ pub async fn doctor(engines: Arc<Engines>, _: Call, _: Empty) -> Result<DoctorRe
             "set dir in [receive] to a directory that can be written",
         ),
     });
+    checks.push(vault(&engines.vault.status().await?));
     let (faults, entries) = engines.sync.verify().await?;
     checks.push(match faults.first() {
         None => check("journals", true, format!("{entries} entries counted, all as it is written down"), ""),
@@ -138,6 +140,16 @@ pub async fn doctor(engines: Arc<Engines>, _: Call, _: Empty) -> Result<DoctorRe
         ),
     });
     Ok(DoctorResult { checks })
+}
+
+fn vault(vault: &Vault) -> Check {
+    let counted = format!("{} secrets, {} databases", vault.secrets, vault.databases);
+    match (&vault.reason, vault.state) {
+        (Some(reason), _) => check("vault", false, reason.message.clone(), reason.hint.as_deref().unwrap_or_default()),
+        (None, VaultState::Absent) => check("vault", true, "none yet; the first secret makes it".to_owned(), ""),
+        (None, VaultState::Locked) => check("vault", true, format!("locked, {counted}"), ""),
+        (None, _) => check("vault", true, format!("unlocked, {counted}"), ""),
+    }
 }
 
 fn check(name: &str, ok: bool, detail: String, hint: &str) -> Check {

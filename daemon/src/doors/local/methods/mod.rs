@@ -6,6 +6,7 @@ mod journals;
 mod pairing;
 mod peers;
 mod transfer;
+mod vault;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::sync::Sync;
 use crate::task::Tasks;
 use crate::transfer::Transfers;
 use crate::trust::Trust;
+use crate::vault::Vault;
 
 /// Everything that a method may call.
 pub struct Engines {
@@ -42,6 +44,8 @@ pub struct Engines {
     pub guests: Guests,
     /// Journals.
     pub sync: Sync,
+    /// Secrets and databases.
+    pub vault: Vault,
     /// What happens.
     pub events: Events,
     /// Who runs everything.
@@ -105,6 +109,21 @@ pub fn table() -> Table {
         .with::<m::EntriesSubscribe, _, _>(journals::subscribe)
         .with::<m::SyncStart, _, _>(journals::sync)
         .with::<m::SyncStatus, _, _>(journals::status)
+        .with::<m::VaultStatus, _, _>(vault::status)
+        .with::<m::VaultLock, _, _>(vault::lock)
+        .with::<m::VaultUnlock, _, _>(vault::unlock)
+        .with::<m::VaultPassphrase, _, _>(vault::passphrase)
+        .with::<m::SecretsList, _, _>(vault::secrets)
+        .with::<m::SecretsView, _, _>(vault::secret)
+        .with::<m::SecretsAdd, _, _>(vault::add_secret)
+        .with::<m::SecretsEdit, _, _>(vault::edit_secret)
+        .with::<m::SecretsRemove, _, _>(vault::remove_secret)
+        .with::<m::SecretsImport, _, _>(vault::import)
+        .with::<m::DatabasesList, _, _>(vault::databases)
+        .with::<m::DatabasesView, _, _>(vault::database)
+        .with::<m::DatabasesAdd, _, _>(vault::add_database)
+        .with::<m::DatabasesEdit, _, _>(vault::edit_database)
+        .with::<m::DatabasesRemove, _, _>(vault::remove_database)
 }
 
 #[cfg(test)]
