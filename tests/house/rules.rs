@@ -283,6 +283,7 @@ const PARSERS: &[(&str, &str)] = &[
     ("journal::wire::Frame", "sync_frame"),
     ("reconcile::Initiator", "reconcile_message"),
     ("reconcile::respond", "reconcile_message"),
+    ("share::announcement::Announcement", "share_announcement"),
     ("text::device_name", "text"),
     ("text::printable", "text"),
 ];

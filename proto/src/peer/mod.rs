@@ -6,6 +6,7 @@
 //! offer      sending files and texts                                                      (kith-send/1)
 //! journal    entries, kept the same on several devices                                     (kith-sync/1)
 //! reconcile  what two sets differ in, by fingerprints of ranges
+//! share      credentials for a device that is not paired
 //! ```
 //!
 //! Every message is one frame: `[length: 4 bytes, big-endian][payload]`. A payload that begins with `{` is JSON with a
@@ -16,6 +17,7 @@ pub mod journal;
 pub mod offer;
 pub mod pairing;
 pub mod reconcile;
+pub mod share;
 
 /// The protocols of the peer door, as ALPN names them (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
