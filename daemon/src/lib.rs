@@ -23,6 +23,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod crowd;
 pub mod daemon;
 pub mod dial;

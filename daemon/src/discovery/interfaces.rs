@@ -1,6 +1,6 @@
 //! Which network interfaces count, and which addresses may be those of a device nearby.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::DiscoveryConfig;
@@ -83,6 +83,18 @@ impl Lan {
         addresses
     }
 
+    /// This host's IPv4 addresses on networks with others, each with the one that reaches all of that network.
+    pub fn broadcasts(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let of = |net: &Net| match net.ip {
+            // Narrower ones are links between two.
+            IpAddr::V4(own) if net.allowed && !own.is_loopback() && (1..=30).contains(&net.prefix) => {
+                Some((own, Ipv4Addr::from_bits(own.to_bits() | (u32::MAX >> net.prefix))))
+            }
+            _ => None,
+        };
+        self.nets.iter().filter_map(of).collect()
+    }
+
     /// Whether `ip` is an address of this host, on whatever interface.
     pub fn is_own(&self, ip: IpAddr) -> bool {
         self.nets.iter().any(|net| net.ip == ip)
@@ -134,10 +146,10 @@ fn is_private(ip: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in super::super) fn lan(loopback: bool, nets: &[(&str, u8, bool)]) -> Lan {
+    pub fn lan(loopback: bool, nets: &[(&str, u8, bool)]) -> Lan {
         let nets = nets.iter().map(|(ip, prefix, allowed)| Net {
             ip: ip.parse().unwrap(),
             prefix: *prefix,
@@ -210,6 +222,26 @@ pub(super) mod tests {
         ] {
             assert_eq!(lan.plausible(ip.parse().unwrap()), plausible, "{ip}");
         }
+    }
+
+    #[test]
+    fn every_network_with_others_has_a_broadcast_address() {
+        let lan = lan(
+            true,
+            &[
+                ("192.168.1.5", 24, true),
+                ("10.9.8.6", 30, true),
+                ("172.16.200.1", 12, true),
+                ("172.17.0.1", 16, false),
+                ("127.0.0.1", 8, true),
+                ("10.1.1.1", 31, true),
+                ("10.1.1.3", 32, true),
+                ("10.2.2.2", 0, true),
+                ("fd00::5", 64, true),
+            ],
+        );
+        let found: Vec<_> = lan.broadcasts().iter().map(|(own, all)| format!("{own} {all}")).collect();
+        assert_eq!(found, ["10.9.8.6 10.9.8.7", "172.16.200.1 172.31.255.255", "192.168.1.5 192.168.1.255"]);
     }
 
     #[test]

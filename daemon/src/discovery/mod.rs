@@ -9,7 +9,7 @@
 //! One task owns all of it and sleeps on one timer. There is no beacon of our own besides mDNS: where multicast does
 //! not get through, trusted devices are found at their last addresses, and others by `kithctl pair HOST`.
 
-mod interfaces;
+pub(crate) mod interfaces;
 mod mdns;
 mod table;
 
@@ -30,9 +30,10 @@ use crate::event::Events;
 use crate::identity::Identity;
 use crate::task::Tasks;
 use crate::trust::{self, Device, Trust};
-use interfaces::{Filter, Lan};
 use mdns::{Card, Event, Mdns};
 use table::{TICK_MS, Table};
+
+pub use interfaces::{Filter, Lan};
 
 /// Reports that may wait for the task. A report that finds no room is lost; the next try makes up for it.
 const MAILBOX: usize = 256;
