@@ -218,6 +218,18 @@ pub const SHARE_EXCHANGE_SECONDS: u64 = 5;
 pub const SHARE_CONNECTIONS: usize = 32;
 /// The same for one address.
 pub const SHARE_CONNECTIONS_PER_ADDRESS: usize = 4;
+/// Requests that a device answers which waits for a share of the Photosphere app; one more ends it.
+pub const PHOTOSPHERE_REQUESTS: u32 = 5;
+/// The body of a request there, in bytes: what is handed over, and the little around it.
+pub const PHOTOSPHERE_BODY: usize = SHARE_PAYLOAD + (1 << 10);
+/// The body of an answer there, in bytes.
+pub const PHOTOSPHERE_ANSWER: usize = 4 << 10;
+/// How long a body may take there, in seconds.
+pub const PHOTOSPHERE_BODY_SECONDS: u64 = 10;
+/// How long a sender looks for a second receiver there, in seconds.
+pub const PHOTOSPHERE_GATHER_SECONDS: u64 = 3;
+/// Time for the answer that shows the hash of the code there, in seconds.
+pub const PHOTOSPHERE_HASH_SECONDS: u64 = 2;
 /// Shares under way at once.
 pub const SHARES: usize = 16;
 /// Shares of paired devices that may wait for a review, of one device.

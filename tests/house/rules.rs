@@ -267,6 +267,8 @@ const PARSERS: &[(&str, &str)] = &[
     ("guest::Registered", "guest_answer"),
     ("guest::Upload", "guest_upload"),
     ("guest::file_name", "guest_name"),
+    ("guest::psi::Desk", "photosphere"),
+    ("guest::psi::is_same_code", "photosphere"),
     ("id::DeviceId", "id"),
     ("id::PublicKey", "id"),
     ("method::Method::Params", "control_params"),

@@ -1,16 +1,18 @@
-//! The guest door: Tella's transfer protocol, spoken with apps and people that are not paired.
+//! The guest door: protocols of other apps, spoken with people that are not paired.
 //!
 //! ```text
-//! tella  requests and answers of version 1 (seed 003) and version 2, and what each refusal is called
+//! tella  Tella's transfer protocol, version 1 (seed 003) and version 2: requests, answers, what each refusal is called
 //! qr     the text of the QR that a receiver shows
 //! hash   the certificate hash that people compare
 //! label  from a file name that a guest chose to one that is safe here
+//! psi    the Photosphere app's way to hand credentials over
 //! ```
 //!
 //! Deliberately absent: HTTP, TLS, and who may do what when; see `guest` and `doors/guest` of the daemon.
 
 mod hash;
 mod label;
+pub mod psi;
 mod qr;
 mod tella;
 

@@ -64,7 +64,7 @@ async fn the_socket_is_there_only_while_somebody_listens() {
     drop(second);
     timeout(LONG, async {
         while alone().is_err() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await
