@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! beacon  who on the LAN waits for credentials: saying so, and hearing it
+//! psi     handing over as the Photosphere app does
 //! ```
 
 pub mod beacon;
+pub mod psi;
