@@ -1,5 +1,6 @@
 //! The command line, and where the daemon's socket is.
 
+pub mod credentials;
 pub mod diary;
 pub mod journals;
 pub mod sync;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
+use self::credentials::{Dbs, Secrets, Vault};
 use self::diary::Diary;
 use self::journals::{Entries, Journals};
 use self::sync::{SyncAction, SyncWith};
@@ -173,6 +175,27 @@ pub enum Command {
         /// With whom.
         #[command(flatten)]
         sync: SyncWith,
+    },
+    /// Where secrets are kept, and whether it is open
+    #[command(after_help = "Examples:\n  kithctl vault\n  kithctl vault passphrase")]
+    Vault {
+        /// Its status if absent.
+        #[command(subcommand)]
+        action: Option<Vault>,
+    },
+    /// Keys and credentials, kept encrypted
+    #[command(after_help = "Examples:\n  kithctl secrets add\n  kithctl secrets import vault.json databases.toml")]
+    Secrets {
+        /// List them if absent.
+        #[command(subcommand)]
+        action: Option<Secrets>,
+    },
+    /// Databases, and the secrets that they need
+    #[command(after_help = "Example: kithctl dbs add --name Photos --path s3:bucket/photos --s3 bucket")]
+    Dbs {
+        /// List them if absent.
+        #[command(subcommand)]
+        action: Option<Dbs>,
     },
 }
 

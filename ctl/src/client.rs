@@ -5,7 +5,7 @@
 //! else arrives for [`Client::next`]. A [`Sender`] asks without waiting, from any thread.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,16 @@ use kith_proto::control::method::{
 };
 use kith_proto::control::{ApiError, Code, RequestId};
 use kith_proto::{CONTROL_PROTOCOL, CONTROL_PROTOCOL_MIN, limits};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::diagnose::{Cause, SAME_VERSION, explain};
-use crate::error::{Error, Result};
+use crate::error::{Error, FAILED, Result};
 use crate::output::warn;
 use crate::transport::{Endpoint, Stream, connect};
+use crate::wiped;
 
 /// The id of `daemon.hello`; other requests count from 1.
 const HELLO: i64 = 0;
@@ -75,12 +76,12 @@ impl Client {
 
     /// Calls a method.
     pub fn call<M: Method>(&mut self, params: &M::Params) -> Result<M::Result> {
-        let result = self.call_raw(M::NAME, Some(serde_json::to_value(params).unwrap_or_default()))?;
+        let result = self.call_raw(M::NAME, Some(params))?;
         self.decode(&result)
     }
 
     /// Calls a method by its name, and returns the result as it was written.
-    pub fn call_raw(&mut self, method: &str, params: Option<Value>) -> Result<Box<RawValue>> {
+    pub fn call_raw(&mut self, method: &str, params: Option<&impl Serialize>) -> Result<Box<RawValue>> {
         let deadline = Instant::now() + self.timeout;
         let id = self.sender.send(method, params)?;
         let mut answer = None;
@@ -154,21 +155,34 @@ impl Client {
         })
     }
 
-    fn read_line(&mut self, deadline: Option<Instant>) -> Result<Vec<u8>> {
+    fn read_line(&mut self, deadline: Option<Instant>) -> Result<Zeroizing<Vec<u8>>> {
         let failed = |cause| Err(explain(&self.endpoint, cause));
         // Zero would mean: without a limit.
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
         if let Err(error) = self.reader.get_ref().set_read_timeout(wait) {
             return failed(Cause::Connect(error));
         }
-        let mut line = Vec::new();
-        match (&mut self.reader).take(limits::CONTROL_LINE as u64).read_until(b'\n', &mut line) {
-            Ok(_) if line.ends_with(b"\n") => Ok(line),
-            Ok(_) if line.len() == limits::CONTROL_LINE => failed(Cause::Foreign),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                failed(Cause::Silent(self.timeout))
+        let mut line = Zeroizing::new(Vec::new());
+        loop {
+            let read = match self.reader.fill_buf() {
+                Ok([]) => return failed(Cause::Closed),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return failed(Cause::Silent(self.timeout));
+                }
+                Err(_) => return failed(Cause::Closed),
+            };
+            let end = read.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+            let count = end.unwrap_or(read.len());
+            if line.len() + count > limits::CONTROL_LINE {
+                return failed(Cause::Foreign);
             }
-            Ok(_) | Err(_) => failed(Cause::Closed),
+            wiped::append(&mut line, &read[..count]);
+            self.reader.consume(count);
+            if end.is_some() {
+                return Ok(line);
+            }
         }
     }
 
@@ -202,16 +216,21 @@ impl Sender {
     ///
     /// A write that fails is not reported here: a daemon that closed the connection may have said why, and whoever
     /// reads finds that, or the end.
-    pub fn send(&self, method: &str, params: Option<Value>) -> Result<i64> {
+    pub fn send(&self, method: &str, params: Option<&impl Serialize>) -> Result<i64> {
         let mut wire = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let id = wire.next_id;
-        let line = request(id, method, params);
+        let mut line = request(id, method, params)?;
         if line.len() > limits::CONTROL_LINE {
             return Err(Error::usage(format!("this is more than the {} bytes of a request", limits::CONTROL_LINE)));
         }
         wire.next_id += 1;
-        let greeting = if id == HELLO + 1 { greeting() } else { String::new() };
-        let _ = wire.stream.write_all((greeting + &line).as_bytes());
+        if id == HELLO + 1 {
+            // In the same write.
+            let mut both = greeting()?;
+            wiped::append(&mut both, &line);
+            line = both;
+        }
+        let _ = wire.stream.write_all(&line);
         Ok(id)
     }
 }
@@ -228,18 +247,24 @@ fn changed(params: &RawValue) -> Option<Incoming> {
     (kind == ENTRY_CHANGED).then_some(Incoming::Changed(change, data))
 }
 
-fn request(id: i64, method: &str, params: Option<Value>) -> String {
-    let mut request = json!({ "jsonrpc": "2.0", "id": id, "method": method });
-    if let Some(params) = params {
-        request["params"] = params;
+/// One line, and the only form in which the parameters are written down.
+fn request(id: i64, method: &str, params: Option<&impl Serialize>) -> Result<Zeroizing<Vec<u8>>> {
+    #[derive(Serialize)]
+    struct Request<'a, P> {
+        jsonrpc: &'static str,
+        id: i64,
+        method: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        params: Option<&'a P>,
     }
-    format!("{request}\n")
+    wiped::json(&Request { jsonrpc: "2.0", id, method, params }, b"\n")
+        .map_err(|error| Error::new(FAILED, "internal", format!("cannot write this as JSON: {error}")))
 }
 
-fn greeting() -> String {
+fn greeting() -> Result<Zeroizing<Vec<u8>>> {
     let hello =
         HelloParams { client: concat!("kithctl ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: CONTROL_PROTOCOL };
-    request(HELLO, Hello::NAME, serde_json::to_value(hello).ok())
+    request(HELLO, Hello::NAME, Some(&hello))
 }
 
 /// A line of the daemon: an answer, or a notification.

@@ -2,7 +2,7 @@
 
 use kith_proto::control::error::RpcError;
 use kith_proto::control::types::Failure;
-use kith_proto::control::{ApiError, ErrorKind};
+use kith_proto::control::{ApiError, Code, ErrorKind};
 
 /// The exit code of a command that failed for no more specific reason.
 pub const FAILED: u8 = 1;
@@ -54,6 +54,11 @@ impl Error {
         self
     }
 
+    /// Whether the daemon, or this program in its place, said this.
+    pub fn is(&self, what: Code) -> bool {
+        matches!(self, Self::Told { code, .. } if code == what.as_str())
+    }
+
     /// The exit code.
     pub fn exit(&self) -> u8 {
         match self {
@@ -64,12 +69,10 @@ impl Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self::Told {
-            exit: ErrorKind::from_rpc(failure.rpc).exit(),
-            code: failure.code,
-            message: failure.message,
-            hint: failure.hint,
-        }
+        let locked = failure.code == Code::VaultLocked.as_str();
+        let hint = failure.hint.or_else(|| locked.then(|| "kithctl vault unlock".to_owned()));
+        let exit = ErrorKind::from_rpc(failure.rpc).exit();
+        Self::Told { exit, code: failure.code, message: failure.message, hint }
     }
 }
 
@@ -89,7 +92,6 @@ impl From<ApiError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kith_proto::control::Code;
 
     #[test]
     fn the_exit_code_follows_the_kind() {
@@ -106,6 +108,9 @@ mod tests {
         ] {
             assert_eq!(Error::from(ApiError::new(code, "…")).exit(), exit, "{code:?}");
         }
+        let locked = Error::from(ApiError::new(Code::VaultLocked, "…"));
+        assert!(locked.is(Code::VaultLocked) && !locked.is(Code::NameTaken));
+        assert_eq!(locked, Error::new(6, "vault_locked", "…").hint("kithctl vault unlock"));
         let newer = RpcError { code: 1999, message: "…".into(), data: Default::default() };
         assert_eq!(Error::from(newer).exit(), FAILED);
     }

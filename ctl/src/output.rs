@@ -11,8 +11,10 @@ use qrcode::render::unicode::Dense1x2;
 use rustix::termios::{QueueSelector, tcflush};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, FAILED, Result, USAGE};
+use crate::wiped;
 
 /// How this run talks to its caller.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +70,7 @@ impl Output {
 
     /// JSON of the daemon, as it came.
     pub fn raw(self, json: &str) -> Result<()> {
-        put(&mut io::stdout(), format!("{}\n", ascii_where_hostile(json)).as_bytes())
+        put_json(&mut io::stdout(), json)
     }
 
     /// A file made by this program: completions, a manual.
@@ -241,9 +243,11 @@ impl Table {
 
 /// JSON keeps its meaning when a character is written as `\uXXXX`; a terminal that shows it then does nothing else.
 fn ascii_where_hostile(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
+    let hostile = |c: &char| is_hostile(*c) && !c.is_ascii_whitespace();
+    // Two times six bytes at most for each, and a line break: with room for all of it, nothing is moved and left behind.
+    let mut out = String::with_capacity(json.len() + 12 * json.chars().filter(hostile).count() + 1);
     for c in json.chars() {
-        if is_hostile(c) && !c.is_ascii_whitespace() {
+        if hostile(&c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\\u{unit:04x}");
@@ -257,9 +261,16 @@ fn ascii_where_hostile(json: &str) -> String {
 
 /// Writes a result as one line of JSON, to standard output or to a file of the caller's.
 pub fn object_to(to: &mut impl Write, value: &impl Serialize) -> Result<()> {
-    let json = serde_json::to_string(value)
-        .map_err(|error| Error::new(FAILED, "internal", format!("cannot write this as JSON: {error}")))?;
-    put(to, format!("{}\n", ascii_where_hostile(&json)).as_bytes())
+    let failed = |error: String| Error::new(FAILED, "internal", format!("cannot write this as JSON: {error}"));
+    let json = wiped::json(value, b"").map_err(|error| failed(error.to_string()))?;
+    put_json(to, std::str::from_utf8(&json).map_err(|error| failed(error.to_string()))?)
+}
+
+/// It may hold a secret that somebody asked for.
+fn put_json(to: &mut impl Write, json: &str) -> Result<()> {
+    let mut line = Zeroizing::new(ascii_where_hostile(json));
+    line.push('\n');
+    put(to, line.as_bytes())
 }
 
 fn put(to: &mut impl Write, bytes: &[u8]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Where a passphrase comes from: somebody types it at a terminal that does not show it, or it is the first line of a
-//! file. It is in no argument, no variable of the environment, no message and no error.
+//! file. It is in no argument, no variable of the environment, no message and no error. Other things that nobody else
+//! shall see are typed there in the same way.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -8,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use kith_proto::secret::Secret;
+use kith_proto::secret_text::SecretText;
 use kith_proto::text::printable;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use unicode_normalization::UnicodeNormalization as _;
@@ -15,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, FAILED, Result};
 use crate::interrupt::Interrupt;
-use crate::output::warn;
+use crate::output::{Output, warn};
 
 /// The longest passphrase, in bytes; what is longer is no passphrase, but the wrong file.
 const LONGEST: usize = 1024;
@@ -24,7 +26,7 @@ const LONGEST: usize = 1024;
 pub type Passphrase = Secret<String>;
 
 /// The first line of a file.
-pub fn from_file(path: &Path) -> Result<Passphrase> {
+fn from_file(path: &Path) -> Result<Passphrase> {
     let failed = |what: String| Error::new(FAILED, "input", format!("{}: {what}", path.display()));
     let file = File::open(path).map_err(|error| failed(format!("cannot be opened: {error}")))?;
     if let Ok(metadata) = file.metadata()
@@ -40,6 +42,25 @@ pub fn from_file(path: &Path) -> Result<Passphrase> {
         .map_err(|error| failed(format!("cannot be read: {error}")))?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     passphrase(line.strip_suffix(b"\r").unwrap_or(line)).map_err(failed)
+}
+
+/// From a file, else as `ask` has it from whoever sits at the terminal. `flag` names a file instead.
+pub fn obtain(
+    out: Output,
+    interrupt: &Interrupt,
+    file: Option<&Path>,
+    flag: &str,
+    ask: impl FnOnce(&mut Terminal<'_>) -> Result<Passphrase>,
+) -> Result<Passphrase> {
+    if let Some(path) = file {
+        return from_file(path);
+    }
+    match Terminal::find(interrupt).filter(|_| !out.is_json()) {
+        Some(mut terminal) => ask(&mut terminal),
+        None => {
+            Err(Error::usage("there is no terminal to ask for the passphrase").hint(format!("give it with {flag}")))
+        }
+    }
 }
 
 /// A terminal at which somebody can be asked.
@@ -63,7 +84,7 @@ impl<'a> Terminal<'a> {
     /// Asks until something is typed that can be a passphrase.
     pub fn ask(&mut self, question: &str) -> Result<Passphrase> {
         loop {
-            match passphrase(&self.line(question)?) {
+            match passphrase(&self.line(question, LONGEST)?) {
                 Ok(typed) => return Ok(typed),
                 Err(why) => self.say(&format!("{why}\n")),
             }
@@ -81,17 +102,28 @@ impl<'a> Terminal<'a> {
         }
     }
 
-    /// One line that is not shown while it is typed.
-    fn line(&mut self, question: &str) -> Result<Zeroizing<Vec<u8>>> {
-        let failed =
-            |error: io::Error| Error::new(FAILED, "no_answer", format!("cannot ask for a passphrase: {error}"));
+    /// Asks for a text of at most `longest` bytes, which is not shown; it may be empty.
+    pub fn hidden(&mut self, question: &str, longest: usize) -> Result<SecretText> {
+        loop {
+            let line = self.line(question, longest)?;
+            match std::str::from_utf8(&line) {
+                Ok(_) if line.len() > longest => self.say(&format!("no more than {longest} bytes can be typed\n")),
+                Ok(text) => return Ok(SecretText::new(text.to_owned())),
+                Err(_) => self.say("that is no text (UTF-8)\n"),
+            }
+        }
+    }
+
+    /// One line that is not shown while it is typed. What is longer than `longest` bytes is cut one byte later.
+    fn line(&mut self, question: &str, longest: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let failed = |error: io::Error| Error::new(FAILED, "no_answer", format!("cannot ask for it: {error}"));
         // Before the question is shown: from then on somebody may type. What was typed before is dropped.
         let hidden = Hidden::start(&self.input, self.interrupt).map_err(failed)?;
         self.say(&format!("{} ", printable(question)));
-        let line = read_line(&self.input).map_err(failed);
+        let line = read_line(&self.input, longest).map_err(failed);
         drop(hidden);
         self.say("\n");
-        line?.ok_or_else(|| Error::new(FAILED, "no_answer", "no passphrase was typed"))
+        line?.ok_or_else(|| Error::new(FAILED, "no_answer", "nothing was typed"))
     }
 
     fn say(&mut self, text: &str) {
@@ -137,8 +169,8 @@ fn show(terminal: impl AsFd, modes: &Termios) {
 }
 
 /// Reads up to the end of the line and no further: what follows is for somebody else. `None` at the end of input.
-fn read_line(terminal: &OwnedFd) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+fn read_line(terminal: &OwnedFd, longest: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(longest + 1));
     let mut byte = Zeroizing::new([0]);
     loop {
         match rustix::io::read(terminal, &mut *byte) {
@@ -146,7 +178,7 @@ fn read_line(terminal: &OwnedFd) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
             Ok(0) => return Ok(Some(line)),
             Ok(_) if *byte == [b'\n'] => return Ok(Some(line)),
             // One too many is enough to know.
-            Ok(_) if line.len() > LONGEST => {}
+            Ok(_) if line.len() > longest => {}
             Ok(_) => line.extend_from_slice(&*byte),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -17,7 +17,7 @@ use super::entries::{body, not_found, written};
 use crate::args::diary::{Diary, PassphraseFrom, Write};
 use crate::client::Client;
 use crate::error::{Error, FAILED, Result};
-use crate::passphrase::{Passphrase, Terminal, from_file};
+use crate::passphrase::{Passphrase, obtain};
 use crate::sealed::{Keyring, Place, Sealed};
 
 /// The stable code of a passphrase that does not open what it should.
@@ -222,17 +222,11 @@ fn newest(client: &mut Client, home: &Home) -> Result<Option<(String, Sealed)>> 
 
 /// From a file, or from whoever sits at the terminal; a new one is asked for twice.
 fn passphrase_from(ctx: &Context, from: &PassphraseFrom, new: bool) -> Result<Passphrase> {
-    if let Some(path) = &from.passphrase_file {
-        return from_file(path);
-    }
-    match Terminal::find(&ctx.interrupt).filter(|_| !ctx.out.is_json()) {
-        Some(mut terminal) if new => {
-            ctx.out.note("whoever forgets this passphrase loses what is written with it: nobody can open it again");
-            terminal.ask_twice("New passphrase:")
+    obtain(ctx.out, &ctx.interrupt, from.passphrase_file.as_deref(), "--passphrase-file", |terminal| {
+        if !new {
+            return terminal.ask(QUESTION);
         }
-        Some(mut terminal) => terminal.ask(QUESTION),
-        None => {
-            Err(Error::usage("there is no terminal to ask for the passphrase").hint("give it with --passphrase-file"))
-        }
-    }
+        ctx.out.note("whoever forgets this passphrase loses what is written with it: nobody can open it again");
+        terminal.ask_twice("New passphrase:")
+    })
 }

@@ -33,7 +33,7 @@ pub fn follow(ctx: &Context, args: Events) -> Result<()> {
 }
 
 fn subscribe(ctx: &Context, client: &mut Client, params: SubscribeParams) -> Result<()> {
-    let raw = client.call_raw(Subscribe::NAME, serde_json::to_value(params).ok())?;
+    let raw = client.call_raw(Subscribe::NAME, Some(&params))?;
     if ctx.out.is_json() {
         return ctx.out.raw(raw.get());
     }
@@ -87,7 +87,7 @@ fn of_journals(event: &Event) -> Option<String> {
 /// `call`: any method, its result as it came.
 pub fn call(ctx: &Context, args: &Call) -> Result<()> {
     let params = args.params.as_deref().map(params).transpose()?;
-    ctx.out.raw(ctx.connect()?.call_raw(&args.method, params)?.get())
+    ctx.out.raw(ctx.connect()?.call_raw(&args.method, params.as_ref())?.get())
 }
 
 fn params(text: &str) -> Result<Value> {

@@ -14,24 +14,32 @@
 //! entries    entries: what is in a journal
 //! diary      journal: texts in a journal, encrypted with a passphrase
 //! sync       sync: keeping journals the same now
+//! vault      vault: where secrets are kept
+//! secrets    secrets: keys and credentials
+//! import     secrets import: those that other programs left in files
+//! databases  dbs: databases, and the secrets that they need
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
 //! ```
 
+mod databases;
 mod device;
 mod diary;
 mod entries;
 mod events;
 mod guest;
+mod import;
 mod journals;
 mod pair;
 mod peers;
 mod receive;
+mod secrets;
 mod send;
 mod shell;
 mod sync;
 mod transfers;
 mod trust;
+mod vault;
 mod view;
 
 use std::io::Read as _;
@@ -88,6 +96,9 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Journal(action) => diary::run(ctx, action),
         Command::Sync { action: None, sync } => sync::run(ctx, sync),
         Command::Sync { action: Some(SyncAction::Status), .. } => sync::status(ctx),
+        Command::Vault { action } => vault::run(ctx, action),
+        Command::Secrets { action } => secrets::run(ctx, action),
+        Command::Dbs { action } => databases::run(ctx, action),
     }
 }
 
@@ -112,7 +123,7 @@ impl Context {
     fn show<M: Method>(&self, params: &M::Params, human: impl FnOnce(&M::Result) -> Result<()>) -> Result<()> {
         let mut client = self.connect()?;
         if self.out.is_json() {
-            self.out.raw(client.call_raw(M::NAME, serde_json::to_value(params).ok())?.get())
+            self.out.raw(client.call_raw(M::NAME, Some(params))?.get())
         } else {
             human(&client.call::<M>(params)?)
         }

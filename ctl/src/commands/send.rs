@@ -283,7 +283,7 @@ impl Feed {
             if let Err(error) = read(&sender, &transfer, input, &credits, &shared) {
                 // Set before the daemon hears of it, so that whoever sees the transfer canceled finds out why.
                 let _ = shared.failure.set(error.to_string());
-                let _ = sender.send(TransferCancel::NAME, serde_json::to_value(TransferParams { transfer }).ok());
+                let _ = sender.send(TransferCancel::NAME, Some(&TransferParams { transfer }));
             }
         });
         feed
@@ -328,7 +328,7 @@ fn read(
             let _ = shared.pieces.set(number);
         }
         let params = FeedParams { transfer: transfer.to_owned(), data: BASE64.encode(&piece), end };
-        if sender.send(TransferFeed::NAME, serde_json::to_value(params).ok()).is_err() || end {
+        if sender.send(TransferFeed::NAME, Some(&params)).is_err() || end {
             return Ok(());
         }
     }

@@ -28,7 +28,7 @@ pub fn run(ctx: &Context, args: SyncWith) -> Result<()> {
     let mut client = ctx.connect()?;
     // Before a session begins, so that no end is missed.
     client.subscribe(&[COMPLETE, ERROR])?;
-    let raw = client.call_raw(SyncStart::NAME, serde_json::to_value(SyncParams { peer: args.peer }).ok())?;
+    let raw = client.call_raw(SyncStart::NAME, Some(&SyncParams { peer: args.peer }))?;
     let SyncResult { peers } = client.decode(&raw)?;
     if peers.is_empty() {
         let error = ApiError::new(Code::PeerOffline, "no device can be reached that shares a journal with this one");

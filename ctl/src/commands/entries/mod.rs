@@ -131,7 +131,7 @@ fn list(ctx: &Context, args: List) -> Result<()> {
     let mut table = Table::new(&["ID", "UPDATED", "DEVICE", "SIZE", "META"]);
     loop {
         params.limit = left.map(|left| left.min(limits::ENTRIES_PAGE as u64));
-        let raw = client.call_raw(EntriesList::NAME, serde_json::to_value(&params).ok())?;
+        let raw = client.call_raw(EntriesList::NAME, Some(&params))?;
         let page: EntriesResult = client.decode(&raw)?;
         if ctx.out.is_json() {
             ctx.out.raw(raw.get())?;
@@ -162,7 +162,7 @@ where
     let mut params = HistoryParams { journal, id, after: None };
     let mut table = Table::new(&["ID", "UPDATED", "DEVICE", "SIZE", "VERSION", "META"]);
     loop {
-        let raw = client.call_raw(M::NAME, serde_json::to_value(&params).ok())?;
+        let raw = client.call_raw(M::NAME, Some(&params))?;
         let page: VersionsResult = client.decode(&raw)?;
         if ctx.out.is_json() {
             ctx.out.raw(raw.get())?;
@@ -185,7 +185,7 @@ where
 fn watch(ctx: &Context, journal: String, since: Option<String>) -> Result<()> {
     let mut client = ctx.connect()?;
     let params = EntriesSubscribeParams { journal, cursor: since };
-    let raw = client.call_raw(EntriesSubscribe::NAME, serde_json::to_value(params).ok())?;
+    let raw = client.call_raw(EntriesSubscribe::NAME, Some(&params))?;
     let EntriesSubscribeResult { reset, .. } = client.decode(&raw)?;
     if ctx.out.is_json() {
         ctx.out.raw(raw.get())?;
