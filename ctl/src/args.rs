@@ -3,6 +3,7 @@
 pub mod credentials;
 pub mod diary;
 pub mod journals;
+pub mod share;
 pub mod sync;
 
 use std::ffi::OsString;
@@ -125,7 +126,7 @@ pub enum Command {
         kithctl send photo.jpg --to 192.168.1.7      not paired: asks for the PIN shown there\n  \
         kithctl send photo.jpg --qr - < qr.json")]
     Send(Send),
-    /// Offers that wait for an answer
+    /// Offers of files, secrets and databases that wait for an answer
     #[command(after_help = "Example: kithctl inbox accept 0192 --to ~/Pictures")]
     Inbox {
         /// List them if absent.
@@ -352,7 +353,7 @@ pub struct Send {
 pub enum Inbox {
     /// Offers that wait
     List,
-    /// Accept an offer
+    /// Accept an offer of files, or look through a secret or a database
     Accept {
         /// The offer's id, or the beginning of it
         id: String,

@@ -1,8 +1,10 @@
-//! Single values on the command line: sizes, times, PINs, hashes, metadata, words, paths; and how a value is written back.
+//! Single values on the command line: sizes, times, PINs, hashes, metadata, words, slots, paths; and how a value is
+//! written back.
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use kith_proto::credential::Slot;
 use kith_proto::limits::WINDOW_SECONDS_MAX;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -94,6 +96,22 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(words).try_map(|word| serde_json::from_value::<T>(Value::String(word)))
+}
+
+/// Secrets of a database, by what they are for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slots(pub Vec<Slot>);
+
+/// Which secrets of a database: `all`, `none`, or some of `s3`, `encryption` and `geocoding`.
+pub fn slots(text: &str) -> Result<Slots, String> {
+    let one = |name: &str| Slot::ALL.into_iter().find(|slot| slot.name() == name.trim());
+    match text.trim() {
+        "all" => Some(Slot::ALL.to_vec()),
+        "none" => Some(Vec::new()),
+        some => some.split(',').map(one).collect(),
+    }
+    .map(Slots)
+    .ok_or_else(|| format!("all, none, or some of {}", Slot::ALL.map(Slot::name).join(",")))
 }
 
 /// `path` from the root, as a text; symbolic links stay as they are.
@@ -215,6 +233,21 @@ mod tests {
         let read = |text| command.clone().try_get_matches_from(["x", text]).map(|m| m.get_one::<Offers>("w").copied());
         assert_eq!(read("auto").unwrap(), Some(Offers::Auto));
         assert!(read("unknown").is_err());
+    }
+
+    #[test]
+    fn slots_of_a_database() {
+        for (text, read) in [
+            ("all", Some(&Slot::ALL[..])),
+            ("none", Some(&[])),
+            ("s3", Some(&[Slot::S3])),
+            ("geocoding, s3", Some(&[Slot::Geocoding, Slot::S3])),
+            ("", None),
+            ("s3,all", None),
+            ("unknown", None),
+        ] {
+            assert_eq!(slots(text).ok().map(|Slots(slots)| slots).as_deref(), read, "{text:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kith_proto::control::credential::Resolve;
 use kith_proto::credential::SecretType;
 
 use super::diary::PassphraseFrom;
+use super::share::{ReceiveDatabase, ReceiveSecret, SendDatabase, SendSecret};
 use crate::values::word;
 
 const TYPES: [&str; 4] = [
@@ -100,6 +101,21 @@ pub enum Secrets {
     #[command(after_help = "Examples:\n  kithctl secrets import key.pem --name photos-key\n  \
         kithctl secrets import vault.json databases.toml --on-conflict rename")]
     Import(Import),
+    /// Hand a secret over to another device
+    ///
+    /// Shows a code; whoever types it on the other device within a minute gets the secret.
+    #[command(
+        after_help = "Examples:\n  kithctl secrets send photos-s3            shows a code for: kithctl secrets receive\n  \
+        kithctl secrets send photos-s3 --to nas   a paired device: no code, it waits in the inbox there"
+    )]
+    Send(SendSecret),
+    /// Take a secret that another device hands over
+    #[command(
+        after_help = "Examples:\n  kithctl secrets receive                   asks for the code, then what to do\n  \
+        echo 4821 | kithctl secrets receive --yes --on-conflict fail\n  \
+        kithctl secrets receive --inbox 0192      what a paired device sent"
+    )]
+    Receive(ReceiveSecret),
 }
 
 /// `secrets add`
@@ -193,6 +209,22 @@ pub enum Dbs {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Hand a database and its secrets over to another device
+    ///
+    /// Shows a code; whoever types it on the other device within a minute gets the database.
+    #[command(
+        after_help = "Examples:\n  kithctl dbs send photos                   shows a code for: kithctl dbs receive\n  \
+        kithctl dbs send photos --to nas --secrets s3,encryption\n  \
+        kithctl dbs send photos --compat photosphere   to the Photosphere app; not safe"
+    )]
+    Send(SendDatabase),
+    /// Take a database that another device hands over
+    #[command(
+        after_help = "Examples:\n  kithctl dbs receive                       asks for the code, then what to do\n  \
+        echo 4821 | kithctl dbs receive --yes --path /srv/photos\n  \
+        kithctl dbs receive --inbox 0192          what a paired device sent"
+    )]
+    Receive(ReceiveDatabase),
 }
 
 /// `dbs add`

@@ -6,8 +6,8 @@ use kith_proto::control::method::{
 };
 use kith_proto::credential::{DatabaseFields, Slot, check_name};
 
-use super::Context;
 use super::secrets::{missing, valid};
+use super::{Context, share};
 use crate::args::credentials::{DbAdd, DbEdit, DbFields, Dbs};
 use crate::error::{Error, FAILED, Result};
 use crate::output::Table;
@@ -26,6 +26,8 @@ pub fn run(ctx: &Context, action: Option<Dbs>) -> Result<()> {
         }
         Dbs::Edit(args) => edit(ctx, args),
         Dbs::Remove { name, yes } => remove(ctx, name, yes),
+        Dbs::Send(args) => share::send_database(ctx, args),
+        Dbs::Receive(args) => share::receive_database(ctx, args),
     }
 }
 

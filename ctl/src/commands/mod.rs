@@ -13,6 +13,7 @@
 //! journals   journals: sets of entries, and with whom they are shared
 //! entries    entries: what is in a journal
 //! diary      journal: texts in a journal, encrypted with a passphrase
+//! share      secrets and dbs send, receive: handing credentials over
 //! sync       sync: keeping journals the same now
 //! vault      vault: where secrets are kept
 //! secrets    secrets: keys and credentials
@@ -35,6 +36,7 @@ mod peers;
 mod receive;
 mod secrets;
 mod send;
+mod share;
 mod shell;
 mod sync;
 mod transfers;

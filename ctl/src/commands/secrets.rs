@@ -17,7 +17,7 @@ use kith_proto::text::fold;
 use zeroize::Zeroize as _;
 
 use super::entries::body::{open, unreadable};
-use super::{Context, import};
+use super::{Context, import, share};
 use crate::args::credentials::{SecretAdd, SecretEdit, Secrets, ValueFrom};
 use crate::error::{Error, FAILED, Result};
 use crate::output::Table;
@@ -33,6 +33,8 @@ pub fn run(ctx: &Context, action: Option<Secrets>) -> Result<()> {
         Secrets::Edit(args) => edit(ctx, args),
         Secrets::Remove { name, yes, force } => remove(ctx, name, yes, force),
         Secrets::Import(args) => import::run(ctx, args),
+        Secrets::Send(args) => share::send_secret(ctx, args),
+        Secrets::Receive(args) => share::receive_secret(ctx, args),
     }
 }
 

@@ -6,17 +6,42 @@ use kith_proto::control::method::{
 };
 use kith_proto::control::types::Transfer;
 
-use super::{Context, path_text, view};
+use super::{Context, path_text, share, view};
 use crate::args::{self, Inbox, Place, Transfers};
 use crate::error::Result;
 
 /// `inbox`
 pub fn inbox(ctx: &Context, action: Option<Inbox>) -> Result<()> {
     match action.unwrap_or(Inbox::List) {
-        Inbox::List => ctx.show::<InboxList>(&Empty {}, |result| table(ctx, result)),
-        Inbox::Accept { id, place } => ctx.show::<InboxAccept>(&accept(id, &place)?, |transfer| line(ctx, transfer)),
-        Inbox::Reject { id } => one::<InboxReject>(ctx, id),
+        Inbox::List => list(ctx),
+        Inbox::Accept { id, place } => {
+            let mut client = ctx.connect()?;
+            match share::inbox::find(&mut client, &id)? {
+                Some(share) => share::inbox::accept(ctx, &mut client, &share, &place),
+                None => ctx.show::<InboxAccept>(&accept(id, &place)?, |transfer| line(ctx, transfer)),
+            }
+        }
+        Inbox::Reject { id } => {
+            let mut client = ctx.connect()?;
+            match share::inbox::find(&mut client, &id)? {
+                Some(share) => share::inbox::reject(ctx, &mut client, &share),
+                None => one::<InboxReject>(ctx, id),
+            }
+        }
     }
+}
+
+/// Offers of files, then secrets and databases that wait for a review.
+fn list(ctx: &Context) -> Result<()> {
+    let mut client = ctx.connect()?;
+    let offers = client.call_raw(InboxList::NAME, Some(&Empty {}))?;
+    let shares = share::inbox::waiting(&mut client)?;
+    if ctx.out.is_json() {
+        ctx.out.raw(offers.get())?;
+    } else {
+        table(ctx, &client.decode(&offers)?)?;
+    }
+    share::inbox::show(ctx, &shares)
 }
 
 /// `transfers`

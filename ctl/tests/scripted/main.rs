@@ -9,6 +9,9 @@
 //! shelf     a daemon that keeps journals, in memory
 //! journals  journals and what is in them
 //! diary     texts that only a passphrase opens
+//! shares    handing secrets and databases over, and the inbox
+//! receives  taking them where nobody is asked
+//! reviews   taking them, and somebody looks through what came
 //! sync      keeping journals the same
 //! ```
 
@@ -20,5 +23,8 @@ mod fake;
 mod guests;
 mod journals;
 mod person;
+mod receives;
+mod reviews;
+mod shares;
 mod shelf;
 mod sync;

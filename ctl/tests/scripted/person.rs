@@ -79,6 +79,11 @@ impl Person {
         self.keys.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
+    /// Presses Ctrl+D, which ends the input where nothing was typed.
+    pub fn ends(&mut self) {
+        self.keys.write_all(b"\x04").unwrap();
+    }
+
     pub fn interrupts(&self) {
         interrupt(&self.child);
     }

@@ -1,0 +1,100 @@
+//! Shares among the things that wait for an answer.
+
+use kith_proto::control::Code;
+use kith_proto::control::credential::{Share, ShareParams, ShareState};
+use kith_proto::control::method::{Empty, InboxList, SharesDecline, SharesList};
+use kith_proto::control::types::Direction;
+use serde::Serialize;
+
+use super::receive::{is, take_waiting};
+use super::review::Wishes;
+use super::{command, other};
+use crate::args::Place;
+use crate::client::Client;
+use crate::commands::{Context, view};
+use crate::error::{Error, Result};
+use crate::output::Table;
+
+/// A share under `--json`.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    share: &'a Share,
+}
+
+/// Those that wait for a review; none for a caller who may not see them.
+pub fn waiting(client: &mut Client) -> Result<Vec<Share>> {
+    match client.call::<SharesList>(&Empty {}) {
+        Ok(result) => Ok(result.shares.into_iter().filter(is_waiting).collect()),
+        Err(error) if is(&error, Code::AccessDenied) || is(&error, Code::UnknownMethod) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_waiting(share: &Share) -> bool {
+    share.direction == Direction::In && share.state == ShareState::Review
+}
+
+/// Shows them beside the offers of files.
+pub fn show(ctx: &Context, shares: &[Share]) -> Result<()> {
+    if ctx.out.is_json() {
+        return shares.iter().try_for_each(|share| ctx.out.object(&Waiting { share }));
+    }
+    if shares.is_empty() { Ok(()) } else { ctx.out.table(&table(shares)) }
+}
+
+fn table(shares: &[Share]) -> Table {
+    let mut table = Table::new(&["ID", "FROM", "WHAT", "NAME", "CAME"]);
+    for share in shares {
+        table.row([
+            share.share.clone(),
+            other(share),
+            view::word(&share.kind),
+            share.name.clone().unwrap_or_default(),
+            share.created.clone(),
+        ]);
+    }
+    table
+}
+
+/// The share that `id` means, if it does not mean an offer of files.
+pub fn find(client: &mut Client, id: &str) -> Result<Option<Share>> {
+    let mut fits = waiting(client)?;
+    fits.retain(|share| share.share.starts_with(id));
+    if let Some(exact) = fits.iter().position(|share| share.share == id) {
+        return Ok(Some(fits.swap_remove(exact)));
+    }
+    if fits.is_empty() {
+        return Ok(None);
+    }
+    let offers = client.call::<InboxList>(&Empty {})?.transfers.into_iter().map(|offer| offer.id);
+    let ids: Vec<_> =
+        fits.iter().map(|share| share.share.clone()).chain(offers.filter(|it| it.starts_with(id))).collect();
+    if ids.len() > 1 {
+        return Err(Error::usage(format!("{id} may be each of {}", ids.join(", "))).hint("give more of it"));
+    }
+    Ok(fits.pop())
+}
+
+/// Looks through one at the terminal.
+pub fn accept(ctx: &Context, client: &mut Client, share: &Share, place: &Place) -> Result<()> {
+    let what = view::word(&share.kind);
+    let command = format!("kithctl {} receive --inbox {}", command(share.kind), share.share);
+    if place.dir.is_some() || place.on_conflict.is_some() {
+        return Err(Error::usage(format!("that is a {what}: --to and --on-conflict are for files")).hint(command));
+    }
+    if !ctx.out.may_ask() {
+        return Err(Error::usage(format!("that is a {what}, and there is no terminal to look through it"))
+            .hint(format!("{command} --yes")));
+    }
+    take_waiting(ctx, client, share.kind, &share.share, &Wishes::default())
+}
+
+/// Declines one.
+pub fn reject(ctx: &Context, client: &mut Client, share: &Share) -> Result<()> {
+    let share = client.call::<SharesDecline>(&ShareParams { share: share.share.clone() })?;
+    if ctx.out.is_json() {
+        return ctx.out.object(&share);
+    }
+    let name = share.name.as_deref().unwrap_or_default();
+    ctx.out.line(&format!("declined the {} {name} of {}", view::word(&share.kind), other(&share)))
+}
