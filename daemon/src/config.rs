@@ -60,6 +60,8 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// The door for devices that are not paired.
     pub guest: GuestConfig,
+    /// Codes under which credentials are handed over.
+    pub share: ShareConfig,
     /// Where secrets are kept.
     pub vault: VaultConfig,
 }
@@ -187,6 +189,20 @@ impl Default for GuestConfig {
             max_file: limits::GUEST_FILE_SIZE,
             types: Vec::new(),
         }
+    }
+}
+
+/// `[share]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareConfig {
+    /// Digits of the codes under which credentials are handed over.
+    pub digits: usize,
+}
+
+impl Default for ShareConfig {
+    fn default() -> Self {
+        Self { digits: *limits::SHORT_CODE.start() }
     }
 }
 
@@ -355,6 +371,9 @@ impl Config {
         if self.guest.max_files == 0 || self.guest.max_files > limits::GUEST_FILES_MAX {
             return wrong("guest.max_files", "must be between 1 and 100000");
         }
+        if !limits::SHORT_CODE.contains(&self.share.digits) {
+            return wrong("share.digits", "must be between 4 and 9");
+        }
         if self.guest.types.iter().any(|it| it.is_empty() || it.starts_with('.') || *it != it.to_lowercase()) {
             return wrong("guest.types", "must be extensions in lower case, without the dot");
         }
@@ -449,6 +468,7 @@ mod tests {
             ("[vault]\nidle_minutes = -1", "idle_minutes"),
             ("[guest]\npin = \"12345\"", "six digits"),
             ("[guest]\nmax_files = 0", "guest.max_files"),
+            ("[share]\ndigits = 3", "share.digits"),
             ("[guest]\ntypes = [\".JPG\"]", "guest.types"),
         ] {
             let error = check(text).unwrap_err();

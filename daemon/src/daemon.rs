@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::Settings;
+use crate::credentials::{self, Credentials};
 use crate::dial::Dial;
 use crate::discovery::Discovery;
 use crate::doors::{self, local, peer};
@@ -159,7 +160,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         identity: identity.clone(),
         trust: trust.clone(),
         discovery: discovery.clone(),
-        dial,
+        dial: dial.clone(),
         events: events.clone(),
         store: store.clone(),
         tasks: tasks.clone(),
@@ -177,6 +178,16 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     })
     .await
     .map_err(broken_store)?;
+    let credentials = Credentials::start(credentials::Parts {
+        settings: settings.clone(),
+        vault: vault.clone(),
+        trust: trust.clone(),
+        dial,
+        events: events.clone(),
+        tasks: tasks.clone(),
+    })
+    .await
+    .map_err(broken_store)?;
     doors::guest::serve(guests.clone(), openings, &tasks);
 
     let door = peer::Door {
@@ -184,6 +195,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         pairing: pairing.clone(),
         transfers: transfers.clone(),
         sync: sync.clone(),
+        credentials: credentials.clone(),
         discovery: discovery.clone(),
         tasks: tasks.clone(),
     };
@@ -196,6 +208,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         transfers,
         guests,
         sync,
+        credentials,
         vault,
         events,
         tasks: tasks.clone(),

@@ -234,3 +234,5 @@ pub const PHOTOSPHERE_HASH_SECONDS: u64 = 2;
 pub const SHARES: usize = 16;
 /// Shares of paired devices that may wait for a review, of one device.
 pub const SHARES_WAITING: usize = 32;
+/// What the other side of a share may say about a payload, in bytes.
+pub const SHARE_DETAIL: usize = 256;

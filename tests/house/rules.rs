@@ -290,6 +290,11 @@ const PARSERS: &[(&str, &str)] = &[
     ("reconcile::Initiator", "reconcile_message"),
     ("reconcile::respond", "reconcile_message"),
     ("share::announcement::Announcement", "share_announcement"),
+    ("payload::Payload", "share_payload"),
+    ("share::Receiver", "share_message"),
+    ("share::Sender", "share_message"),
+    ("share::message::Message", "share_message"),
+    ("short_code::ShortCode", "id"),
     ("text::device_name", "text"),
     ("text::printable", "text"),
 ];

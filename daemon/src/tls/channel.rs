@@ -26,7 +26,7 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the other end may take to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
-type Stream = TlsStream<BufReader<TcpStream>>;
+pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// An authenticated connection.
 pub struct Channel {
@@ -116,7 +116,7 @@ pub async fn connect(
     prepare(&tcp)?;
     let config = tls.client(alpn, expected).map_err(|error| Error::Malformed(error.to_string()))?;
     let name = ServerName::IpAddress(address.ip().into());
-    let stream = TlsConnector::from(config).connect(name, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
+    let stream = TlsConnector::from(config).connect(name, buffered(tcp)).await?;
     let (certificate, peer) = certificate(stream.get_ref().1).ok_or(Error::WrongKey)?;
     let certificate_hash = Sha256::digest(certificate).into();
     let exporter = stream
@@ -137,7 +137,7 @@ pub async fn accept(
 ) -> Result<(Alpn, Channel), Error> {
     prepare(&tcp)?;
     let acceptor = rustls::server::Acceptor::default();
-    let start = LazyConfigAcceptor::new(acceptor, BufReader::with_capacity(READ_AHEAD, tcp)).await?;
+    let start = LazyConfigAcceptor::new(acceptor, buffered(tcp)).await?;
     let alpn = start.client_hello().alpn().and_then(Alpn::choose).filter(|alpn| allow(*alpn));
     let Some(alpn) = alpn else {
         // Whoever asked for a protocol is told that it is not spoken; whoever asked for none learns nothing.
@@ -194,26 +194,41 @@ async fn linger(mut tcp: TcpStream) {
 
 impl Channel {
     fn new(stream: Stream, peer: PublicKey, remote: SocketAddr, binding: pairing::Channel) -> Self {
-        let (read, write) = tokio::io::split(stream);
-        Self {
-            reader: Reader { stream: read, head: [0; 4], head_filled: 0, payload: Vec::new() },
-            writer: Writer { stream: write, out: Vec::new() },
-            peer,
-            // An IPv4 address that arrived at an IPv6 socket is shown as what it is.
-            remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
-            binding,
-        }
+        let (reader, writer) = frames(stream);
+        Self { reader, writer, peer, remote: plain(remote), binding }
     }
 
     /// Says goodbye, and reads on until the other end has too, so that nothing that was sent is lost.
-    pub async fn close(mut self) {
-        let goodbye = async {
-            if self.writer.shutdown().await.is_ok() {
-                while self.reader.skip().await {}
-            }
-        };
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
+    pub async fn close(self) {
+        close(self.reader, self.writer).await;
     }
+}
+
+/// Says goodbye, and reads on until the other end has too.
+pub(super) async fn close(mut reader: Reader, mut writer: Writer) {
+    let goodbye = async {
+        if writer.shutdown().await.is_ok() {
+            while reader.skip().await {}
+        }
+    };
+    let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
+}
+
+/// Frames over a connection on which both ends have shaken hands.
+pub(super) fn frames(stream: Stream) -> (Reader, Writer) {
+    let (read, write) = tokio::io::split(stream);
+    let reader = Reader { stream: read, head: [0; 4], head_filled: 0, payload: Vec::new() };
+    (reader, Writer { stream: write, out: Vec::new() })
+}
+
+/// A connection that is read ahead of.
+pub(super) fn buffered(tcp: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(READ_AHEAD, tcp)
+}
+
+/// An IPv4 address that arrived at an IPv6 socket is shown as what it is.
+pub(super) fn plain(remote: SocketAddr) -> SocketAddr {
+    SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }
 
 impl Reader {

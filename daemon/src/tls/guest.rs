@@ -28,8 +28,8 @@ const HTTP: &[u8] = b"http/1.1";
 
 /// A certificate of this device for guests, with its key.
 pub struct Certificate {
-    der: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    pub(super) der: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
     /// What people compare.
     pub hash: CertificateHash,
 }
@@ -137,9 +137,9 @@ impl ClientCertVerifier for Anybody {
 }
 
 /// Takes the certificate with one hash, or any where it is still to be compared.
-struct Pinned {
-    provider: Arc<CryptoProvider>,
-    expected: Option<CertificateHash>,
+pub(super) struct Pinned {
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) expected: Option<CertificateHash>,
 }
 
 impl fmt::Debug for Pinned {

@@ -1,8 +1,9 @@
-//! TLS of the peer door: version 1.3 only, both ends proven by Ed25519 keys, the protocol picked by ALPN; and, in
-//! [`guest`], that of the guest door.
+//! TLS of the peer door: version 1.3 only, both ends proven by Ed25519 keys, the protocol picked by ALPN; and that of
+//! doors where the other end is proven by other means: [`guest`], [`share`].
 //!
 //! ```text
 //! guest    the guest door: other apps, judged by the hash of their certificate
+//! share    a receiver of credentials, pinned by the hash that it announces; the short code proves the rest
 //! verify   who is expected, and how a key is read from a certificate
 //! channel  an authenticated connection: frames in, frames out
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod channel;
 pub mod guest;
+pub mod share;
 pub mod verify;
 
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub struct Tls {
     pairing: Arc<ServerConfig>,
     send: Arc<ServerConfig>,
     sync: Arc<ServerConfig>,
+    share: Arc<ServerConfig>,
     refusal: Arc<ServerConfig>,
 }
 
@@ -72,6 +75,7 @@ impl Tls {
             pairing: Arc::new(server(Expect::Anybody, Alpn::Pair)?),
             send: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Send)?),
             sync: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Sync)?),
+            share: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Share)?),
             provider,
             certified,
             certificate_hash,
@@ -84,6 +88,7 @@ impl Tls {
             Alpn::Pair => self.pairing.clone(),
             Alpn::Send => self.send.clone(),
             Alpn::Sync => self.sync.clone(),
+            Alpn::Share => self.share.clone(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::key::unusable;
 use super::seal::Opened;
 use super::{Offered, Stop, Vault, no_database, no_secret};
 use crate::clock;
+use crate::store;
 
 impl Vault {
     /// What is handed over, as it is kept here, with the edits of the sender.
@@ -108,8 +109,8 @@ impl Vault {
     }
 
     /// What waits for a review, oldest first; also while the vault is locked.
-    pub async fn offered(&self) -> Result<Vec<Offered>, ApiError> {
-        Ok(self.store.read(book::offered).await?)
+    pub async fn offered(&self) -> Result<Vec<Offered>, store::Error> {
+        self.store.read(book::offered).await
     }
 
     /// What was handed over under this id.

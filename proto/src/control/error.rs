@@ -188,7 +188,9 @@ codes! {
     Busy = "busy", Unavailable;
     /// The other side said no.
     Rejected = "rejected", Peer;
-    /// Wrong PIN, or another device is interfering.
+    /// One of the two sides called it off.
+    Canceled = "canceled", Peer;
+    /// Wrong PIN or code, or another device is interfering.
     WrongPin = "wrong_pin", Peer;
     /// What arrived is another kind of thing than was asked for, or not put together as it should be.
     WrongKind = "wrong_kind", Peer;

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! pairing    PIN or QR into mutual trust: the exchange as state machines, the QR's text   (kith-pair/1)
-//! cpace      the balanced PAKE beneath it
+//! share      handing credentials over, under a short code or between paired devices       (kith-share/1)
+//! cpace      the balanced PAKE beneath both
+//! proof      what follows from its key: tags and seals          wire   how messages are put into bytes
 //! offer      sending files and texts                                                      (kith-send/1)
 //! journal    entries, kept the same on several devices                                     (kith-sync/1)
 //! reconcile  what two sets differ in, by fingerprints of ranges
-//! share      credentials for a device that is not paired
 //! ```
 //!
 //! Every message is one frame: `[length: 4 bytes, big-endian][payload]`. A payload that begins with `{` is JSON with a
@@ -16,8 +17,10 @@ pub mod cpace;
 pub mod journal;
 pub mod offer;
 pub mod pairing;
+mod proof;
 pub mod reconcile;
 pub mod share;
+pub mod wire;
 
 /// The protocols of the peer door, as ALPN names them (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,11 +31,13 @@ pub enum Alpn {
     Send,
     /// Journals; only trusted keys.
     Sync,
+    /// Credentials; only trusted keys at the peer door. A receiver that waits under a short code has a door of its own.
+    Share,
 }
 
 impl Alpn {
     /// Every protocol of this build.
-    pub const ALL: [Self; 3] = [Self::Pair, Self::Send, Self::Sync];
+    pub const ALL: [Self; 4] = [Self::Pair, Self::Send, Self::Sync, Self::Share];
 
     /// The protocol id on the wire.
     pub const fn as_bytes(self) -> &'static [u8] {
@@ -40,6 +45,7 @@ impl Alpn {
             Self::Pair => b"kith-pair/1",
             Self::Send => b"kith-send/1",
             Self::Sync => b"kith-sync/1",
+            Self::Share => b"kith-share/1",
         }
     }
 

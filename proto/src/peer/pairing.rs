@@ -9,7 +9,7 @@
 //!                                       ─ PAIR4 ─▶ AwaitPair4::on_pair4 → Peer
 //!
 //! message   what goes over the wire        pin   six digits          uri   what the QR says
-//! keys      the key schedule and the identity that each end seals to the other
+//! keys      the identity that each end seals to the other
 //! ```
 //!
 //! A state takes the payload of a frame and gives back the next state and the payload to send; whatever goes wrong is a
@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::PublicKey;
 use crate::peer::cpace;
+use crate::peer::proof::Role;
+use crate::peer::wire::lv;
 
 mod initiator;
 mod keys;
@@ -85,8 +87,8 @@ impl Channel {
             password: pin.expose().as_bytes(),
             channel_id,
             session_id: &self.exporter,
-            ad_initiator: keys::Role::Initiator.name().as_bytes(),
-            ad_responder: keys::Role::Responder.name().as_bytes(),
+            ad_initiator: Role::Initiator.name().as_bytes(),
+            ad_responder: Role::Responder.name().as_bytes(),
         }
     }
 }
@@ -168,17 +170,6 @@ impl From<PairFail> for Failure {
             PairFail::Malformed => Self::NotUnderstood,
         }
     }
-}
-
-/// Each part behind its length (4 bytes, big-endian): two different lists never become the same bytes.
-fn lv(parts: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
-    for part in parts {
-        // Nothing here is longer than a frame.
-        out.extend_from_slice(&(part.len() as u32).to_be_bytes());
-        out.extend_from_slice(part);
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Ids, keys and PINs as people and peers write them.
+//! Ids, keys, PINs and codes as people and peers write them.
 #![no_main]
 
 use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::peer::pairing::Pin;
+use kith_proto::short_code::ShortCode;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(id) = text.parse::<DeviceId>() {
@@ -14,5 +15,8 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     }
     if let Ok(pin) = Pin::parse(text) {
         assert_eq!(pin.expose(), text);
+    }
+    if let Ok(code) = ShortCode::parse(text) {
+        assert_eq!(code.expose(), text);
     }
 });

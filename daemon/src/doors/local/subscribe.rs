@@ -53,7 +53,7 @@ pub async fn subscribe(
         questions: engines.guests.questions(),
         journals: engines.sync.journals().await?,
         syncs: engines.sync.status().await?,
-        shares: Vec::new(),
+        shares: engines.credentials.list(),
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));
     Ok(SubscribeResult { cursor, boot_id: engines.boot_id.clone(), snapshot })

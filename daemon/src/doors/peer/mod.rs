@@ -15,6 +15,7 @@ use kith_proto::peer::Alpn;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::credentials::Credentials;
 use crate::crowd::{Crowd, Place};
 use crate::discovery::{Contact, Discovery};
 use crate::pairing::Pairing;
@@ -59,6 +60,8 @@ pub struct Door {
     pub transfers: Transfers,
     /// `kith-sync/1`
     pub sync: Sync,
+    /// `kith-share/1`
+    pub credentials: Credentials,
     /// Whoever proves who it is, is online.
     pub discovery: Discovery,
     /// Who runs the connections.
@@ -116,6 +119,11 @@ impl Door {
                 drop(stranger);
                 self.discovery.reached(channel.peer, channel.remote, Contact::Called);
                 self.sync.serve(channel).await;
+            }
+            Ok((Alpn::Share, channel)) => {
+                drop(stranger);
+                self.discovery.reached(channel.peer, channel.remote, Contact::Called);
+                self.credentials.serve(channel).await;
             }
             Err(error) => tracing::debug!(%remote, %error, "a handshake failed"),
         }

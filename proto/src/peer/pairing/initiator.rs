@@ -1,10 +1,12 @@
 //! The end that types the PIN or scans the QR.
 
-use super::keys::{Exchange, Role};
-use super::message::{Base64, Message, Pair1, Pair3, VERSION};
+use super::keys::Exchange;
+use super::message::{Message, Pair1, Pair3, VERSION};
 use super::{Channel, Failure, Identity, Mode, PairUri, Peer, Pin};
 use crate::id::PublicKey;
 use crate::peer::cpace;
+use crate::peer::proof::Role;
+use crate::peer::wire::Base64;
 
 /// An initiator, by what it knows of the other device.
 ///

@@ -1,10 +1,10 @@
 //! The messages of a pairing: JSON with a `type`; binary fields in base64url without padding; unknown fields ignored.
 
-use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use super::{Failure, Mode};
 use crate::limits;
+use crate::peer::wire::{Base64, to_json};
 
 /// The version that PAIR1 names.
 pub const VERSION: u32 = 1;
@@ -100,29 +100,5 @@ impl Message {
     /// The payload of the frame that carries this.
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
-    }
-}
-
-/// `value` as JSON.
-#[expect(clippy::expect_used, reason = "on values of our own types, not on bytes from outside")]
-pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("numbers and text under fixed keys are always JSON")
-}
-
-/// Bytes that JSON carries as base64url without padding.
-#[derive(Clone)]
-pub struct Base64<T>(pub T);
-
-impl<T: AsRef<[u8]>> Serialize for Base64<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64URL_NOPAD.encode(self.0.as_ref()))
-    }
-}
-
-impl<'de, T: TryFrom<Vec<u8>>> Deserialize<'de> for Base64<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(de::Error::custom)?;
-        bytes.try_into().map(Self).map_err(|_| de::Error::custom("wrong length"))
     }
 }

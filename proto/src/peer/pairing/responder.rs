@@ -5,11 +5,13 @@ use std::ops::Range;
 
 use subtle::ConstantTimeEq;
 
-use super::keys::{Exchange, Role};
-use super::message::{Base64, Message, Pair2, Pair4, VERSION};
+use super::keys::Exchange;
+use super::message::{Message, Pair2, Pair4, VERSION};
 use super::{Channel, Failure, Identity, Mode, PairUri, Peer, Pin};
 use crate::id::PublicKey;
 use crate::peer::cpace;
+use crate::peer::proof::Role;
+use crate::peer::wire::Base64;
 use crate::{limits, secret::Secret};
 
 /// The time in which this device can be paired with: one PIN, one success, [`limits::PIN_ATTEMPTS`] guesses.

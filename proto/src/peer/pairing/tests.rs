@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::message::Base64;
 use super::*;
 use crate::limits;
+use crate::peer::wire::Base64;
 
 const NOW: u64 = 1_000_000;
 

@@ -48,7 +48,7 @@ pub async fn status(engines: Arc<Engines>, _: Call, _: Empty) -> Result<StatusRe
         download_dir: engines.settings.paths.downloads.to_string_lossy().into_owned(),
         trusted: trusted().count() as u64,
         online: trusted().filter(|peer| peer.online).count() as u64,
-        inbox: (engines.guests.inbox().len() + engines.transfers.inbox().len()) as u64,
+        inbox: (engines.guests.inbox().len() + engines.transfers.inbox().len() + engines.credentials.waiting()) as u64,
         transfers: (engines.guests.unfinished().len() + engines.transfers.unfinished().len()) as u64,
     })
 }

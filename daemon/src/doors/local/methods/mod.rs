@@ -5,6 +5,7 @@ mod guest;
 mod journals;
 mod pairing;
 mod peers;
+mod shares;
 mod transfer;
 mod vault;
 
@@ -15,6 +16,7 @@ use kith_proto::control::method as m;
 use super::dispatch::Table;
 use super::subscribe::subscribe;
 use crate::config::Settings;
+use crate::credentials::Credentials;
 use crate::discovery::Discovery;
 use crate::event::Events;
 use crate::guest::Guests;
@@ -46,6 +48,8 @@ pub struct Engines {
     pub sync: Sync,
     /// Secrets and databases.
     pub vault: Vault,
+    /// Credentials on their way.
+    pub credentials: Credentials,
     /// What happens.
     pub events: Events,
     /// Who runs everything.
@@ -124,6 +128,13 @@ pub fn table() -> Table {
         .with::<m::DatabasesAdd, _, _>(vault::add_database)
         .with::<m::DatabasesEdit, _, _>(vault::edit_database)
         .with::<m::DatabasesRemove, _, _>(vault::remove_database)
+        .with::<m::SharesSend, _, _>(shares::send)
+        .with::<m::SharesReceive, _, _>(shares::receive)
+        .with::<m::SharesList, _, _>(shares::list)
+        .with::<m::SharesReview, _, _>(shares::review)
+        .with::<m::SharesSave, _, _>(shares::save)
+        .with::<m::SharesDecline, _, _>(shares::decline)
+        .with::<m::SharesCancel, _, _>(shares::cancel)
 }
 
 #[cfg(test)]
