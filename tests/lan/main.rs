@@ -16,4 +16,6 @@ mod net;
 mod packet;
 mod pairing;
 mod sending;
+mod shares;
+mod shares_hostile;
 mod wire;
