@@ -10,6 +10,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+/// What is freed is wiped: secrets pass through buffers of the parser, the runtime and the sockets, which know nothing of
+/// them.
+#[global_allocator]
+static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let settings = match Settings::load(&args) {

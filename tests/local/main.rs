@@ -45,6 +45,11 @@
 //! journals_space         disks that are full
 //! journals_ctl           kithctl: export and import, encrypted texts, the shapes of --json
 //!
+//! vault_methods  secrets, databases, the vault: every method, and what each refuses
+//! vault_keys     keys that are lost or not private
+//! vault_leaks    where values are not: files, logs, events, memory
+//! vault_kills    kill -9 while the vault changes
+//!
 //! support     what several of these need
 //! journals    journals as an app has them
 //! raw         the peer door by hand: TLS, frames
@@ -96,3 +101,7 @@ mod strangers;
 mod streams;
 mod support;
 mod trouble;
+mod vault_keys;
+mod vault_kills;
+mod vault_leaks;
+mod vault_methods;
