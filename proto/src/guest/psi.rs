@@ -258,9 +258,17 @@ mod tests {
         assert_eq!((answered.status(), answered.body().as_str()), (200, r#"{"success":true}"#));
         let Some(End::Received(received)) = end else { panic!("{end:?}") };
         assert_eq!(received.encode(), payload.encode());
-        // And it is over: what was sent once is not taken twice.
-        assert_eq!(answer(desk.ask("POST", PAYLOAD)), Answer::TooMany);
+    }
+
+    #[test]
+    fn h80_what_was_taken_once_is_not_taken_again() {
+        let mut desk = Desk::new(&code("1234"));
+        assert!(matches!(desk.ask("POST", PAYLOAD), Asked::Body));
+        // Two at once: both were admitted.
+        assert!(matches!(desk.ask("POST", PAYLOAD), Asked::Body));
+        assert!(matches!(desk.take(&body("1234", &secret())), (Answer::Success, Some(End::Received(_)))));
         assert!(matches!(desk.take(&body("1234", &secret())), (Answer::TooMany, None)));
+        assert_eq!(answer(desk.ask("POST", PAYLOAD)), Answer::TooMany);
     }
 
     #[test]

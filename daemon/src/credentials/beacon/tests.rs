@@ -84,7 +84,7 @@ async fn the_socket_is_there_only_while_somebody_listens() {
 }
 
 #[tokio::test]
-async fn a_flood_costs_nothing_but_time() {
+async fn c19_a_flood_costs_nothing_but_time() {
     let (tasks, port) = (Tasks::default(), free_port());
     let beacon = Beacon::new(&tasks, &filter()).on_port(port);
     let (mut ears, idle) = (beacon.listen().unwrap(), beacon.listen().unwrap());

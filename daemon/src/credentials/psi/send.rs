@@ -1,6 +1,5 @@
 //! The sender: finds the one receiver that is announced, makes sure that it was given the code, hands over.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -59,19 +58,18 @@ pub async fn send(
 /// The only receiver that is announced. Whoever answers first may be anybody: with a second one, it is not known which
 /// one is meant.
 async fn gather(ears: &mut Ears, deadline: Instant) -> Result<Candidate, ApiError> {
-    let (mut found, mut hashes) = (Candidates::default(), BTreeSet::new());
+    let mut found = Candidates::default();
     let mut until = deadline;
     loop {
         let Ok((announcement, source)) = timeout_at(until, ears.next()).await else { break };
         if announcement.protocol != Protocol::Photosphere {
             continue;
         }
-        if hashes.is_empty() {
+        if found.count() == 0 {
             until = deadline.min(Instant::now() + GATHER);
         }
-        hashes.insert(announcement.certificate_hash);
         found.heard(announcement, source);
-        if hashes.len() > 1 {
+        if found.count() > 1 {
             return Err(ApiError::new(
                 Code::SeveralReceivers,
                 "more than one device on this network waits for credentials",
