@@ -1,6 +1,8 @@
 //! The daemon that only says what a test wrote down, and what is made of what it says.
 
+use std::fs::{File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -62,6 +64,21 @@ impl Fake {
 
     pub fn run_with_input(&self, line: &str, input: Stdio) -> Ran {
         Ran::from(self.command(line).stdin(input).output().unwrap())
+    }
+
+    /// Runs a command with this on its standard input.
+    pub fn run_fed(&self, line: &str, input: &[u8]) -> Ran {
+        let path = self.file("input", input);
+        self.run_with_input(line, File::open(path).unwrap().into())
+    }
+
+    /// A file in the daemon's home that nobody else can read, by its path.
+    pub fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.home.path().join(name);
+        let mut file = File::create(&path).unwrap();
+        file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        file.write_all(content).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     pub fn asked(&self, method: &str) -> Vec<Value> {

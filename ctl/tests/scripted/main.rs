@@ -13,18 +13,26 @@
 //! receives  taking them where nobody is asked
 //! reviews   taking them, and somebody looks through what came
 //! sync      keeping journals the same
+//! vault     where secrets are kept
+//! secrets   secrets, one by one
+//! import    secrets and databases from files
+//! databases databases and the secrets that they need
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod commands;
+mod databases;
 mod diary;
 mod fake;
 mod guests;
+mod import;
 mod journals;
 mod person;
 mod receives;
 mod reviews;
 mod shares;
+mod secrets;
 mod shelf;
 mod sync;
+mod vault;

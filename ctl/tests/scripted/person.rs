@@ -88,6 +88,10 @@ impl Person {
         interrupt(&self.child);
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether what is typed is shown.
     pub fn echoes(&self) -> bool {
         self.terminal().echoes()
