@@ -9,8 +9,9 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::passphrase::Terminal;
 
-/// The longest hidden answer, in bytes: what a terminal takes in one line. Longer values come from files.
-const HIDDEN: usize = 4096;
+/// The longest hidden answer, in bytes. Linux cuts a line that is typed at 4095 and says nothing: what is as long as that
+/// may not be all of it. Longer values come from files.
+const HIDDEN: usize = 4094;
 
 /// Asks for a line; Enter alone is `default`.
 pub fn line(out: Output, question: &str, default: &str) -> Result<String> {

@@ -17,7 +17,7 @@ use kith_proto::text::fold;
 use zeroize::Zeroize as _;
 
 use super::entries::body::{open, unreadable};
-use super::{Context, import, share};
+use super::{Context, import, share, vault};
 use crate::args::credentials::{SecretAdd, SecretEdit, Secrets, ValueFrom};
 use crate::error::{Error, FAILED, Result};
 use crate::output::Table;
@@ -39,6 +39,11 @@ pub fn run(ctx: &Context, action: Option<Secrets>) -> Result<()> {
 }
 
 fn add(ctx: &Context, args: SecretAdd) -> Result<()> {
+    let given_value = args.value.value.is_some() || args.value.file.is_some();
+    if ctx.out.may_ask() && !(given_value && args.name.is_some() && args.kind.is_some()) {
+        // Better said now than after somebody typed all of it.
+        vault::must_be_open(ctx)?;
+    }
     let name = match args.name {
         Some(name) => name,
         None if ctx.out.may_ask() => prompt::line(ctx.out, "Name", "")?,
@@ -101,6 +106,7 @@ fn edit(ctx: &Context, args: SecretEdit) -> Result<()> {
         let kind = ask_kind(ctx, Some(secret.kind))?;
         params.kind = Some(kind).filter(|kind| *kind != secret.kind);
         if ctx.out.confirm("Another value?", false)? {
+            vault::must_be_open(ctx)?;
             params.value = Some(valid(canonical(kind, ask_value(ctx, kind)?))?);
         }
         if params.rename.is_none() && params.kind.is_none() && params.value.is_none() {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kith_proto::control::credential::{PassphraseParams, UnlockParams, Vault, VaultMode, VaultState};
 use kith_proto::control::method::{Empty, VaultLock, VaultPassphrase, VaultStatus, VaultUnlock};
+use kith_proto::control::{ApiError, Code};
 use kith_proto::secret_text::SecretText;
 
 use super::{Context, view};
@@ -23,6 +24,16 @@ pub fn run(ctx: &Context, action: Option<credentials::Vault>) -> Result<()> {
             ctx.show::<VaultUnlock>(&UnlockParams { passphrase: present(ctx, &from)? }, said)
         }
         credentials::Vault::Passphrase(args) => ctx.show::<VaultPassphrase>(&passphrase(ctx, &args)?, said),
+    }
+}
+
+/// Fails with what the daemon would say to somebody who wants to keep a secret now, if it would.
+pub fn must_be_open(ctx: &Context) -> Result<()> {
+    let vault = ctx.connect()?.call::<VaultStatus>(&Empty {})?;
+    match (vault.state, vault.reason) {
+        (VaultState::Locked, _) => Err(ApiError::new(Code::VaultLocked, "the vault is locked").into()),
+        (VaultState::Unusable, Some(reason)) => Err(reason.into()),
+        _ => Ok(()),
     }
 }
 
