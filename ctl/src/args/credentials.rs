@@ -103,18 +103,14 @@ pub enum Secrets {
     Import(Import),
     /// Hand a secret over to another device
     ///
-    /// Shows a code; whoever types it on the other device within a minute gets the secret.
-    #[command(
-        after_help = "Examples:\n  kithctl secrets send photos-s3            shows a code for: kithctl secrets receive\n  \
-        kithctl secrets send photos-s3 --to nas   a paired device: no code, it waits in the inbox there"
-    )]
+    /// Shows a code, which somebody types on the other device within a minute. To a paired device there is no code.
+    #[command(after_help = "Examples:\n  kithctl secrets send photos-s3            there: kithctl secrets receive\n  \
+        kithctl secrets send photos-s3 --to nas   it waits in the inbox there")]
     Send(SendSecret),
     /// Take a secret that another device hands over
-    #[command(
-        after_help = "Examples:\n  kithctl secrets receive                   asks for the code, then what to do\n  \
+    #[command(after_help = "Examples:\n  kithctl secrets receive                   asks for the code\n  \
         echo 4821 | kithctl secrets receive --yes --on-conflict fail\n  \
-        kithctl secrets receive --inbox 0192      what a paired device sent"
-    )]
+        kithctl secrets receive --inbox 0192      what a paired device sent")]
     Receive(ReceiveSecret),
 }
 
@@ -209,21 +205,17 @@ pub enum Dbs {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Hand a database and its secrets over to another device
+    /// Hand a database over to another device, with those of its secrets that you choose
     ///
-    /// Shows a code; whoever types it on the other device within a minute gets the database.
-    #[command(
-        after_help = "Examples:\n  kithctl dbs send photos                   shows a code for: kithctl dbs receive\n  \
+    /// Shows a code, which somebody types on the other device within a minute. To a paired device there is no code.
+    #[command(after_help = "Examples:\n  kithctl dbs send photos                   there: kithctl dbs receive\n  \
         kithctl dbs send photos --to nas --secrets s3,encryption\n  \
-        kithctl dbs send photos --compat photosphere   to the Photosphere app; not safe"
-    )]
+        kithctl dbs send photos --compat photosphere     to the Photosphere app; not safe")]
     Send(SendDatabase),
     /// Take a database that another device hands over
-    #[command(
-        after_help = "Examples:\n  kithctl dbs receive                       asks for the code, then what to do\n  \
+    #[command(after_help = "Examples:\n  kithctl dbs receive                       asks for the code\n  \
         echo 4821 | kithctl dbs receive --yes --path /srv/photos\n  \
-        kithctl dbs receive --inbox 0192          what a paired device sent"
-    )]
+        kithctl dbs receive --inbox 0192          what a paired device sent")]
     Receive(ReceiveDatabase),
 }
 

@@ -13,12 +13,12 @@
 //! journals   journals: sets of entries, and with whom they are shared
 //! entries    entries: what is in a journal
 //! diary      journal: texts in a journal, encrypted with a passphrase
-//! share      secrets and dbs send, receive: handing credentials over
 //! sync       sync: keeping journals the same now
 //! vault      vault: where secrets are kept
 //! secrets    secrets: keys and credentials
 //! import     secrets import: those that other programs left in files
 //! databases  dbs: databases, and the secrets that they need
+//! share      secrets and dbs send, receive: handing credentials over
 //! shell      completions, man: no daemon needed
 //! view       how peers and transfers look to people
 //! ```

@@ -161,7 +161,7 @@ fn table(secrets: &[Secret]) -> Table {
 }
 
 /// The secret of this name, without its value.
-fn find(ctx: &Context, name: &str) -> Result<Secret> {
+pub fn find(ctx: &Context, name: &str) -> Result<Secret> {
     let secrets = ctx.connect()?.call::<SecretsList>(&Empty {})?.secrets;
     let found = secrets.into_iter().find(|secret| fold(&secret.name) == fold(name));
     found.ok_or_else(|| {

@@ -128,7 +128,7 @@ fn a_script_gets_what_was_saved() {
 fn the_code_comes_from_where_it_was_put() {
     for (line, input) in [("--code -", "0821\nmore\n"), ("", "0821"), ("", " 0821 \r\n")] {
         let fake = fine(one("nothing"));
-        let ran = with_input(&fake, &["secrets receive --yes --json", line].join(" ").trim_end(), input);
+        let ran = with_input(&fake, ["secrets receive --yes --json", line].join(" ").trim_end(), input);
         assert_eq!(ran.exit, Some(0), "{line} {input:?}: {ran:?}");
         assert_eq!(fake.asked("shares.receive")[0]["code"], "0821");
     }

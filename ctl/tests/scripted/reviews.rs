@@ -29,7 +29,7 @@ fn somebody_types_the_code_and_looks_through_a_database() {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }
     person.types("albums");
-    person.sees("Description [ours]: ");
+    person.sees("Description (- for none) [ours]: ");
     person.types("mine");
     person.sees("Path [s3:bucket/photos]: ");
     person.types("");
@@ -100,7 +100,7 @@ fn what_meets_another_is_asked_about() {
 
 /// Answers what is asked about a database before its conflicts.
 fn keeps_everything(person: &mut Person) {
-    for question in ["Name [", "Description [", "Path [", "photos-s3? ", "photos-key? "] {
+    for question in ["Name [", "Description", "Path [", "photos-s3? ", "photos-key? "] {
         person.sees(question);
         person.types("");
     }
@@ -129,6 +129,15 @@ fn each_thing_of_a_database_has_its_own_answer() {
         assert_eq!((&save["on_conflict"], &save["secrets"][0]["on_conflict"]), (&json!(on_conflict), &s3_rule));
         assert_eq!(save["secrets"][1], json!({"slot": "encryption", "include": true, "on_conflict": "fail"}));
     }
+    let fake = fine(database("nothing", "nothing"));
+    let mut person = fake.at_terminal("dbs receive --code 0821 --name a --path c --secrets none");
+    person.sees("Description (- for none) [ours]: ");
+    person.types("-");
+    person.sees("Save it? [Y/n] ");
+    person.types("");
+    assert_eq!(person.leaves().0, Some(0));
+    assert_eq!(fake.asked("shares.save")[0]["description"], "");
+
     // What is not wanted meets nothing; a rule of the command line is not asked about, where it can be followed.
     let fake = fine(database("another", "another"));
     let mut person = fake.at_terminal("dbs receive --code 0821 --secrets none --name a --description b --path c");
@@ -304,16 +313,8 @@ fn ctrl_c_calls_it_off() {
     assert_eq!(person.leaves().0, Some(130));
     assert!(fake.asked("shares.receive").is_empty() && fake.asked("shares.cancel").is_empty());
 
-    let steps = [
-        "Name [",
-        "Description [",
-        "Path [",
-        "photos-s3? ",
-        "photos-key? ",
-        "save nothing: ",
-        "one [1]: ",
-        "Save it? ",
-    ];
+    let steps =
+        ["Name [", "Description", "Path [", "photos-s3? ", "photos-key? ", "save nothing: ", "one [1]: ", "Save it? "];
     for (count, last) in steps.iter().enumerate() {
         let mut person = fake.at_terminal("dbs receive --code 0821");
         for question in &steps[..count] {

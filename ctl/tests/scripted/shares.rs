@@ -213,7 +213,7 @@ fn somebody_chooses_edits_and_agrees() {
     person.types("1");
     person.sees("Name [photos]: ");
     person.types("albums");
-    person.sees("Description [ours]: ");
+    person.sees("Description (- for none) [ours]: ");
     person.types("");
     person.sees("Path [s3:bucket/photos]: ");
     person.types(EVIL);
@@ -221,7 +221,7 @@ fn somebody_chooses_edits_and_agrees() {
     let shown = person.sees("Name [photos]: ");
     assert!(shown.contains("path: has control"), "{shown:?}");
     person.types("albums");
-    person.sees("Description [ours]: ");
+    person.sees("Description (- for none) [ours]: ");
     person.types("");
     person.sees("Path [s3:bucket/photos]: ");
     person.types("/there");
@@ -230,7 +230,7 @@ fn somebody_chooses_edits_and_agrees() {
     person.sees("Send its encryption key, photos-key, along? [Y/n] ");
     person.types("");
     let shown = person.sees("Send it? [y/N] ");
-    assert!(shown.contains("WARNING: this hands over the database photos"), "{shown:?}");
+    assert!(shown.contains("hands over the database photos and the values of photos-key.\r\n"), "{shown:?}");
     assert!(fake.asked("shares.send").is_empty());
     person.types("y");
     person.sees("Type this code on the other device: 0821");
@@ -247,10 +247,12 @@ fn somebody_chooses_edits_and_agrees() {
     assert!(shown.contains("1  photos-s3") && shown.contains("2  photos-key"), "{shown:?}");
     person.types("photos-key");
     let shown = person.sees("Send it? [y/N] ");
-    assert!(shown.contains("the secret photos-key") && shown.contains("proves nothing"), "{shown:?}");
+    assert!(shown.contains("the secret photos-key (plain)") && shown.contains("proves nothing"), "{shown:?}");
     person.types("");
     let (exit, shown) = person.leaves();
     assert_eq!((exit, shown.contains("nothing was sent")), (Some(1), true), "{shown:?}");
+    let (exit, shown) = fake.at_terminal("secrets send nothing-of-the-kind").leaves();
+    assert_eq!((exit, shown.contains("WARNING")), (Some(5), false), "{shown:?}");
     assert!(fake.asked("shares.send").is_empty());
 }
 
@@ -278,7 +280,7 @@ fn ctrl_c_calls_it_off() {
         for (asked, answer) in [
             ("Which database [1]: ", "1"),
             ("Name [photos]: ", ""),
-            ("Description [ours]: ", ""),
+            ("Description (- for none) [ours]: ", ""),
             ("Path [s3:bucket/photos]: ", ""),
             ("Send its S3", ""),
             ("Send its encryption", ""),

@@ -6,7 +6,7 @@ use kith_proto::control::method::{Empty, InboxList, SharesDecline, SharesList};
 use kith_proto::control::types::Direction;
 use serde::Serialize;
 
-use super::receive::{is, take_waiting};
+use super::receive::take_waiting;
 use super::review::Wishes;
 use super::{command, other};
 use crate::args::Place;
@@ -25,7 +25,7 @@ struct Waiting<'a> {
 pub fn waiting(client: &mut Client) -> Result<Vec<Share>> {
     match client.call::<SharesList>(&Empty {}) {
         Ok(result) => Ok(result.shares.into_iter().filter(is_waiting).collect()),
-        Err(error) if is(&error, Code::AccessDenied) || is(&error, Code::UnknownMethod) => Ok(Vec::new()),
+        Err(error) if error.is(Code::AccessDenied) || error.is(Code::UnknownMethod) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -24,6 +24,7 @@ use kith_proto::control::{ApiError, Code};
 use kith_proto::credential::{DatabaseFields, Slot};
 use serde::Deserialize as _;
 
+use super::secrets::valid;
 use super::{Context, view};
 use crate::client::{Client, Incoming};
 use crate::error::{Error, FAILED, Result};
@@ -33,6 +34,8 @@ pub use receive::{receive_database, receive_secret};
 pub use send::{send_database, send_secret};
 
 const KINDS: [&str; 1] = ["share:updated"];
+/// What somebody types for nothing, where Enter keeps what is there.
+const NONE: &str = "-";
 /// How long an interrupted command waits for the daemon to call the share off.
 const CANCEL: Duration = Duration::from_secs(2);
 
@@ -121,22 +124,26 @@ impl Given<'_> {
         let or = |given: &Option<String>| given.clone().unwrap_or_else(|| "-".to_owned());
         let (name, description, path) = (or(self.name), or(self.description), or(self.path));
         let fields = DatabaseFields { name, description, path, origin: None };
-        fields.check().map(|_| ()).map_err(|invalid| Error::usage(invalid.to_string()))
+        valid(fields.check()).map(|_| ())
     }
 
-    /// Asks for those that are not given, until all can be used; Enter alone keeps what is there.
+    /// Asks for those that are not given, until all can be used; Enter alone keeps what is there, and `-` is no
+    /// description.
     fn complete(&self, ctx: &Context, now: DatabaseFields) -> Result<DatabaseFields> {
         let ask = |question: &str, given: &Option<String>, now: &str| match given {
             Some(given) => Ok(given.clone()),
             None => prompt::line(ctx.out, question, now),
         };
         loop {
-            let typed = DatabaseFields {
+            let mut typed = DatabaseFields {
                 name: ask("Name", self.name, &now.name)?,
-                description: ask("Description", self.description, &now.description)?,
+                description: ask("Description (- for none)", self.description, &now.description)?,
                 path: ask("Path", self.path, &now.path)?,
                 origin: None,
             };
+            if self.description.is_none() && typed.description == NONE {
+                typed.description.clear();
+            }
             match typed.check() {
                 Ok(typed) => return Ok(typed),
                 Err(invalid) => ctx.out.note(&invalid.to_string()),

@@ -84,7 +84,7 @@ fn receive(ctx: &Context, kind: ShareKind, from: From, wishes: &Wishes) -> Resul
         .note(&format!("waiting for the other device, {} seconds at most; Ctrl+C calls it off", limits::SHARE_SECONDS));
     let share = arrival(ctx, &mut client, share)?;
     let taken = take(ctx, &mut client, &share.share, wishes);
-    if taken.as_ref().is_err_and(|error| is(error, Code::NameTaken)) {
+    if taken.as_ref().is_err_and(|error| error.is(Code::NameTaken)) {
         // Nobody else will look through it: the sender hears now that it was not saved.
         let _ = client.call::<SharesDecline>(&ShareParams { share: share.share });
     }
@@ -192,9 +192,4 @@ fn line(saved: &Saved) -> String {
         Action::Unknown => "done",
     };
     format!("{what} {}: {action}", saved.name)
-}
-
-/// Whether the daemon said this.
-pub fn is(error: &Error, wanted: Code) -> bool {
-    matches!(error, Error::Told { code, .. } if code == wanted.as_str())
 }

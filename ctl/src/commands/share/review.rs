@@ -7,8 +7,8 @@ use kith_proto::control::credential::{
 };
 use kith_proto::control::method::{SharesDecline, SharesReview, SharesSave};
 use kith_proto::credential::{DatabaseFields, SecretType, Slot, check_name};
+use kith_proto::text::fold;
 
-use super::receive::is;
 use super::{Given, other, purpose, why};
 use crate::client::Client;
 use crate::commands::Context;
@@ -80,7 +80,7 @@ pub fn with_somebody(
     loop {
         let error = match client.call::<SharesSave>(&draft.params(&share)) {
             Ok(saved) => return Ok(Some(saved)),
-            Err(error) if is(&error, Code::NameTaken) => error,
+            Err(error) if error.is(Code::NameTaken) => error,
             Err(error) => return Err(why(client, &share, error)),
         };
         // A name that was chosen is not free, or what came with a free one has met something since.
@@ -270,7 +270,7 @@ impl Thing {
 
     /// Whether what has the name that it came with is of no concern. Case does not make another name.
     fn is_renamed(&self) -> bool {
-        self.name.to_lowercase() != self.came_as.to_lowercase()
+        fold(&self.name) != fold(&self.came_as)
     }
 
     fn rename(&mut self, name: String) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Given, KINDS, cancel_on_interrupt, command, next, other, outcome, purpose, wrong_code};
 use crate::args::share::{SendDatabase, SendSecret, Sending};
 use crate::client::Client;
-use crate::commands::Context;
+use crate::commands::{Context, secrets};
 use crate::error::{Error, FAILED, Result};
 use crate::prompt;
 use crate::values::Slots;
@@ -39,14 +39,17 @@ pub fn send_secret(ctx: &Context, args: SendSecret) -> Result<()> {
             choose(ctx, "Which secret", names, Code::SecretNotFound)?
         }
     };
+    let mut what = format!("the value of the secret {name}");
+    if asks(ctx, &how) {
+        what += &format!(" ({})", secrets::find(ctx, &name)?.kind);
+    }
     let params = params(ShareKind::Secret, name, &how);
-    let what = format!("the value of the secret {}", params.name);
     send(ctx, &mut client, &how, &params, &what)
 }
 
 /// `dbs send`
 pub fn send_database(ctx: &Context, args: SendDatabase) -> Result<()> {
-    let SendDatabase { name, how, description, path, secrets } = args;
+    let SendDatabase { name, how, description, path, secrets: slots } = args;
     Given { name: &how.rename, description: &description, path: &path }.check()?;
     let mut client = start(ctx, name.is_some())?;
     let name = match name {
@@ -60,14 +63,17 @@ pub fn send_database(ctx: &Context, args: SendDatabase) -> Result<()> {
     let mut params = params(ShareKind::Database, name, &how);
     params.description = description;
     params.path = path;
-    params.secrets = secrets.map(|Slots(slots)| slots);
-    if ctx.out.may_ask() && !how.yes {
+    params.secrets = slots.map(|Slots(slots)| slots);
+    let mut values = "its secrets".to_owned();
+    if asks(ctx, &how) {
         let database = client.call::<DatabasesView>(&DatabaseParams { name: params.name.clone() })?;
         edit(ctx, &database, &mut params)?;
+        let names = params.secrets.iter().flatten().filter_map(|slot| database.secret(*slot));
+        values = names.collect::<Vec<_>>().join(", ");
     }
     let what = match params.secrets.as_deref() {
         Some([]) => format!("the name, the description and the path of {}, and no secret", params.name),
-        None | Some(_) => format!("the database {} and the values of its secrets", params.name),
+        None | Some(_) => format!("the database {} and the values of {values}", params.name),
     };
     send(ctx, &mut client, &how, &params, &what)
 }
@@ -81,6 +87,10 @@ fn start(ctx: &Context, named: bool) -> Result<Client> {
     // Before the share begins, so that no step of it is missed.
     client.subscribe(&KINDS)?;
     Ok(client)
+}
+
+fn asks(ctx: &Context, how: &Sending) -> bool {
+    ctx.out.may_ask() && !how.yes
 }
 
 fn choose(ctx: &Context, question: &str, mut names: Vec<String>, none: Code) -> Result<String> {
@@ -142,7 +152,7 @@ fn wanted(ctx: &Context, database: &Database) -> Result<Vec<Slot>> {
 /// Warns, begins, and follows the share to its end.
 fn send(ctx: &Context, client: &mut Client, how: &Sending, params: &ShareSendParams, what: &str) -> Result<()> {
     warning(params, what).iter().for_each(|line| ctx.out.note(line));
-    if ctx.out.may_ask() && !how.yes && !ctx.out.confirm("Send it?", false)? {
+    if asks(ctx, how) && !ctx.out.confirm("Send it?", false)? {
         return Err(Error::new(FAILED, "no_answer", "nothing was sent"));
     }
     let ShareSendResult { share, code } = client.call::<SharesSend>(params)?;
