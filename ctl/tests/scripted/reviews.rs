@@ -118,6 +118,7 @@ fn each_thing_of_a_database_has_its_own_answer() {
         assert!(shown.contains("Another database is called photos here."), "{shown}");
         person.types("");
         person.sees("one of 1 to 3");
+        person.sees("or save nothing: ");
         person.types(answer);
         let shown = person.sees("rename the new one [1]: ");
         assert!(shown.contains("Another secret is called photos-s3 here."), "{shown}");
@@ -171,7 +172,7 @@ fn a_new_name_that_is_taken_is_asked_for_again() {
     person.sees("Save it? [Y/n] ");
     person.types("");
     let shown = person.sees("Another name for the secret key [taken]: ");
-    assert!(shown.contains("\r\nno\r\n"), "what the daemon says: {shown:?}");
+    assert!(shown.contains("kithctl: no\r\n  do\r\n"), "what the daemon says: {shown:?}");
     person.types("also-taken");
     person.sees("Another name for the secret key [also-taken]: ");
     person.types("free");
@@ -203,6 +204,38 @@ fn a_new_name_that_is_taken_is_asked_for_again() {
     assert_eq!(person.leaves().0, Some(0));
     assert_eq!(fake.asked("shares.save")[1]["on_conflict"], "replace");
 
+    // What was chosen cannot be: the one that is here is of another type.
+    let in_use = |saves| if saves < 2 { Error(1003, "secret_in_use") } else { Result(saved()) };
+    let fake = receiving(vec![one("another")], in_use);
+    let mut person = fake.at_terminal("secrets receive --code 0821 --name key");
+    person.sees("rename the new one [1]: ");
+    person.types("replace");
+    person.sees("Save it? [Y/n] ");
+    person.types("");
+    // Enter alone is what was chosen before.
+    person.sees("rename the new one [2]: ");
+    person.types("rename");
+    person.sees("Name of the new one: ");
+    person.types("key-2");
+    assert_eq!(person.leaves().0, Some(0));
+    assert_eq!(fake.asked("shares.save")[1]["name"], "key-2");
+
+    // Two secrets came under one name.
+    let mut twice = database("nothing", "nothing");
+    twice["secrets"][1]["name"] = json!("PHOTOS-S3");
+    twice["secrets"][1]["meets"] = json!("nothing");
+    let fake = receiving(vec![twice], taken);
+    let mut person = fake.at_terminal("dbs receive --code 0821 --name a --description b --path c --secrets all");
+    person.sees("Save it? [Y/n] ");
+    person.types("");
+    // The database has a name of its own, which may be the one that is taken.
+    person.sees("Another name for the database photos [a]: ");
+    person.types("");
+    person.sees("Another name for the secret PHOTOS-S3 [PHOTOS-S3]: ");
+    person.types("photos-key");
+    assert_eq!(person.leaves().0, Some(0));
+    assert_eq!(fake.asked("shares.save")[1]["secrets"][1]["name"], "photos-key");
+
     // There is nothing to ask: the rule was given.
     let fake = receiving(vec![one("another")], |_| Error(1003, "name_taken"));
     let mut person = fake.at_terminal("secrets receive --code 0821 --name key --on-conflict fail");
@@ -210,6 +243,21 @@ fn a_new_name_that_is_taken_is_asked_for_again() {
     person.types("");
     assert_eq!(person.leaves().0, Some(6));
     assert_eq!((fake.asked("shares.save").len(), fake.asked("shares.decline").len()), (1, 1));
+}
+
+#[test]
+fn a_vault_that_is_locked_may_be_unlocked_elsewhere() {
+    let locked = |saves| if saves < 2 { Error(1003, "vault_locked") } else { Result(saved()) };
+    let fake = receiving(vec![one("nothing")], locked);
+    let mut person = fake.at_terminal("secrets receive --code 0821 --name key");
+    person.sees("Save it? [Y/n] ");
+    person.types("");
+    person.sees("Unlock it in another window, then press Enter: ");
+    person.types("");
+    assert_eq!(person.leaves().0, Some(0));
+    assert_eq!(fake.asked("shares.save").len(), 2);
+    let fake = receiving(vec![one("nothing")], |_| Error(1003, "vault_locked"));
+    assert_eq!(fake.run("secrets receive --code 0821 --yes").exit, Some(6));
 }
 
 #[test]

@@ -75,6 +75,19 @@ fn why(client: &mut Client, id: &str, error: Error) -> Error {
     error
 }
 
+/// Does what needs the vault. Somebody who is there may unlock it elsewhere, instead of losing what came.
+fn unlocked<T>(ctx: &Context, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.is(Code::VaultLocked) && ctx.out.may_ask() => {
+                ctx.out.end(Err(error));
+                ctx.out.ask("Unlock it in another window, then press Enter:")?;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// How a share ended, as the end of the command that waited for it.
 fn outcome(share: &Share) -> Result<()> {
     let untold = |code: &str, message: String| Err(Error::new(FAILED, code, message));

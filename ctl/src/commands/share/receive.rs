@@ -14,7 +14,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::review::{self, Wishes};
-use super::{KINDS, cancel_on_interrupt, command, next, outcome, why, wrong_code};
+use super::{KINDS, cancel_on_interrupt, command, next, outcome, unlocked, why, wrong_code};
 use crate::args::share::{ReceiveDatabase, ReceiveSecret, Receiving};
 use crate::client::Client;
 use crate::commands::{Context, view};
@@ -95,7 +95,8 @@ fn receive(ctx: &Context, kind: ShareKind, from: From, wishes: &Wishes) -> Resul
 /// Takes what a paired device sent, which stays in the inbox if that does not succeed.
 pub fn take_waiting(ctx: &Context, client: &mut Client, kind: ShareKind, id: &str, wishes: &Wishes) -> Result<()> {
     client.subscribe(&KINDS)?;
-    let share = client.call::<SharesReview>(&ShareParams { share: id.to_owned() })?.share;
+    let params = ShareParams { share: id.to_owned() };
+    let share = unlocked(ctx, || client.call::<SharesReview>(&params))?.share;
     if share.kind != kind {
         let other = command(share.kind);
         return Err(Error::usage(format!("that is a {}", view::word(&share.kind)))
@@ -158,7 +159,7 @@ fn arrival(ctx: &Context, client: &mut Client, mut now: Share) -> Result<Share> 
 /// Looks through what is here, and saves it or not.
 fn take(ctx: &Context, client: &mut Client, id: &str, wishes: &Wishes) -> Result<()> {
     let params = ShareParams { share: id.to_owned() };
-    let review = client.call::<SharesReview>(&params).map_err(|error| why(client, id, error))?;
+    let review = unlocked(ctx, || client.call::<SharesReview>(&params)).map_err(|error| why(client, id, error))?;
     let saved = if wishes.yes {
         Some(client.call::<SharesSave>(&review::as_it_came(&review, wishes)).map_err(|error| why(client, id, error))?)
     } else {

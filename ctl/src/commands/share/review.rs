@@ -1,5 +1,7 @@
 //! What came is shown, edited, and settled with what is here. No value is shown.
 
+use std::collections::BTreeSet;
+
 use kith_proto::control::Code;
 use kith_proto::control::credential::{
     Meets, OfferedDatabase, OfferedSecret, Resolve, SavedResult, SecretChoice, ShareParams, ShareReview,
@@ -9,10 +11,10 @@ use kith_proto::control::method::{SharesDecline, SharesReview, SharesSave};
 use kith_proto::credential::{DatabaseFields, SecretType, Slot, check_name};
 use kith_proto::text::fold;
 
-use super::{Given, other, purpose, why};
+use super::{Given, other, purpose, unlocked, why};
 use crate::client::Client;
 use crate::commands::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::output::Table;
 use crate::prompt;
 use crate::values::Slots;
@@ -78,19 +80,17 @@ pub fn with_somebody(
         return decline(client, share);
     }
     loop {
-        let error = match client.call::<SharesSave>(&draft.params(&share)) {
+        let error = match unlocked(ctx, || client.call::<SharesSave>(&draft.params(&share))) {
             Ok(saved) => return Ok(Some(saved)),
-            Err(error) if error.is(Code::NameTaken) => error,
+            Err(error) if error.is(Code::NameTaken) || error.is(Code::SecretInUse) => error,
             Err(error) => return Err(why(client, &share, error)),
         };
         // A name that was chosen is not free, or what came with a free one has met something since.
-        let now = client.call::<SharesReview>(&ShareParams { share: share.clone() });
+        let now = unlocked(ctx, || client.call::<SharesReview>(&ShareParams { share: share.clone() }));
         if !draft.look_again(&now.map_err(|error| why(client, &share, error))?) {
             return Err(error);
         }
-        if let Error::Told { message, .. } = &error {
-            ctx.out.note(message);
-        }
+        ctx.out.end(Err(error));
         if !draft.settle(ctx)? {
             return decline(client, share);
         }
@@ -192,25 +192,28 @@ impl Draft {
         Ok(true)
     }
 
-    /// A name was taken: looks once more at how everything stands, and says whether there is something to ask.
+    /// It could not be saved because of a name: whatever may be the reason is asked again. Says whether there is any.
     fn look_again(&mut self, now: &ShareReview) -> bool {
-        if let (Some((database, _)), Some(now)) = (&mut self.database, &now.database) {
-            database.meets = now.meets;
+        if let (Some((database, fields)), Some(now)) = (&mut self.database, &now.database) {
+            let edited = fields.description != now.description || fields.path != now.path;
+            database.meets = if now.meets == Meets::Equal && edited { Meets::Another } else { now.meets };
         }
         for (secret, now) in self.secrets.iter_mut().zip(&now.secrets) {
             secret.meets = now.meets;
         }
-        if self.things().map(Thing::is_open).filter(|open| *open).count() > 0 {
-            return true;
-        }
-        // It was the same as what is here until somebody changed it.
-        match &mut self.database {
-            Some((database, _)) if database.given.or(database.chosen).is_none() => {
-                database.meets = Meets::Another;
-                true
+        let (mut names, mut open) = (BTreeSet::new(), false);
+        for thing in self.things().filter(|thing| thing.given.is_none()) {
+            let is_secret = matches!(thing.what, What::Secret(_));
+            // Two secrets that came may have one name.
+            let twice = is_secret && !names.insert(fold(&thing.name));
+            thing.taken = thing.is_renamed() || twice;
+            // What is here may be of another type, so that it cannot be used, or not be replaced.
+            if is_secret && !thing.is_renamed() {
+                thing.before = thing.chosen.take();
             }
-            _ => false,
+            open |= thing.taken || (thing.meets == Meets::Another && thing.chosen.is_none());
         }
+        open
     }
 
     fn params(&self, share: &str) -> ShareSaveParams {
@@ -252,13 +255,25 @@ struct Thing {
     given: Option<Resolve>,
     /// What somebody said about it.
     chosen: Option<Resolve>,
-    /// The name that somebody gave it was taken.
+    /// The same, before it could not be done.
+    before: Option<Resolve>,
+    /// Its name is taken, or may be.
     taken: bool,
 }
 
 impl Thing {
     fn new(what: What, name: String, meets: Meets, given: Option<Resolve>) -> Self {
-        Self { what, came_as: name.clone(), name, meets, include: true, given, chosen: None, taken: false }
+        Self {
+            what,
+            came_as: name.clone(),
+            name,
+            meets,
+            include: true,
+            given,
+            chosen: None,
+            before: None,
+            taken: false,
+        }
     }
 
     fn word(&self) -> &'static str {
@@ -284,12 +299,6 @@ impl Thing {
         }
     }
 
-    /// After a name was taken: whether there is something to ask about this one.
-    fn is_open(&mut self) -> bool {
-        self.taken = self.given.is_none() && self.is_renamed();
-        self.taken || (self.meets == Meets::Another && self.given.or(self.chosen).is_none())
-    }
-
     /// Asks until it is settled; `false`: save nothing at all.
     fn settle(&mut self, ctx: &Context) -> Result<bool> {
         if std::mem::take(&mut self.taken) {
@@ -300,6 +309,7 @@ impl Thing {
             return Ok(true);
         }
         ctx.out.note(&format!("Another {} is called {} here.", self.word(), self.name));
+        let now = usize::from(self.before == Some(Resolve::Replace));
         let (question, options, default) = match self.what {
             What::Database => {
                 ("Replace it, rename the new one, or save nothing", ["replace", "rename", "nothing"], None)
@@ -307,7 +317,7 @@ impl Thing {
             What::Secret(_) => (
                 "Reuse the one that is here, replace it, or rename the new one",
                 ["reuse", "replace", "rename"],
-                Some(0),
+                Some(now),
             ),
         };
         let chosen = prompt::choose(ctx.out, question, &options.map(str::to_owned), default)?;
