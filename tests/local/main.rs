@@ -49,6 +49,7 @@
 //! vault_keys     keys that are lost or not private
 //! vault_leaks    where values are not: files, logs, events, memory
 //! vault_kills    kill -9 while the vault changes
+//! shares         credentials between paired devices
 //!
 //! support     what several of these need
 //! journals    journals as an app has them
@@ -93,6 +94,7 @@ mod raw;
 mod resume;
 mod sending;
 mod sessions;
+mod shares;
 mod space;
 mod spoken;
 mod stage;
