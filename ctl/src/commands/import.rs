@@ -58,6 +58,9 @@ pub fn run(ctx: &Context, args: Import) -> Result<()> {
         Err(error) if error.is(Code::NameTaken) => {
             Err(error.hint("--on-conflict reuse, replace or rename says what to do; nothing was taken over"))
         }
+        Err(error) if error.is(Code::SecretNotFound) => {
+            Err(error.hint("name the file with the secrets of these databases, too; nothing was taken over"))
+        }
         Ok(()) => {
             ctx.out.note("the files are as they were: what is secret in them is still there for whoever can read them");
             Ok(())

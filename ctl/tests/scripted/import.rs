@@ -144,10 +144,16 @@ fn somebody_at_a_terminal_is_asked_first() {
 }
 
 #[test]
-fn a_name_that_is_taken_says_what_to_do() {
-    let fake = Fake::new(|_, _| vec![Error(1003, "name_taken")]);
-    let key = fake.file("key.pem", PEM.as_bytes());
-    let ran = fake.run(&format!("secrets import {key} --json"));
-    assert_eq!((ran.exit, ran.error_code().as_str()), (Some(6), "name_taken"));
-    assert!(ran.stderr.contains("--on-conflict reuse, replace or rename"), "{ran:?}");
+fn what_stands_in_the_way_comes_with_the_next_step() {
+    for (rpc, code, exit, words) in [
+        (1003, "name_taken", 6, "--on-conflict reuse, replace or rename"),
+        (1002, "secret_not_found", 5, "name the file with the secrets"),
+        (1003, "vault_locked", 6, "do"),
+    ] {
+        let fake = Fake::new(move |_, _| vec![Error(rpc, code)]);
+        let databases = fake.file("databases.toml", DATABASES.as_bytes());
+        let ran = fake.run(&format!("secrets import {databases} --json"));
+        assert_eq!((ran.exit, ran.error_code().as_str()), (Some(exit), code));
+        assert!(ran.stderr.contains(words), "{ran:?}");
+    }
 }

@@ -15,6 +15,9 @@ use super::{DatabaseFields, Fields, Invalid, NamedSecret, S3, SecretType, Slot, 
 use crate::secret_text::SecretText;
 use crate::{limits, text};
 
+/// What else is in a `databases.toml`, now or in older versions.
+const BESIDE: [&str; 3] = ["recent_database_names", "recent_database_paths", "last_database"];
+
 /// A database, valid, and the names of its secrets, which may be anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedDatabase {
@@ -60,7 +63,7 @@ pub fn databases(file: &[u8]) -> Result<Vec<NamedDatabase>, Invalid> {
     let entries = match fields.remove("databases") {
         Some(Value::Array(entries)) => bounded(entries)?,
         // Somebody removed the last one.
-        None if fields.contains_key("recent_database_names") => Vec::new(),
+        None if BESIDE.iter().any(|key| fields.contains_key(*key)) => Vec::new(),
         None => return Err(Invalid::new("databases", "is missing")),
         Some(_) => return Err(Invalid::new("databases", "is no list of tables")),
     };

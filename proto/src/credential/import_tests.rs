@@ -160,7 +160,9 @@ newer = 2026-01-01T00:00:00Z
     let crlf = format!("\u{feff}{}", file.replace('\n', "\r\n"));
     assert_eq!(databases(crlf.as_bytes()).unwrap(), wanted);
     assert_eq!(wanted.iter().filter_map(|it| it.secret(Slot::Geocoding)).collect::<Vec<_>>(), ["maps"]);
-    assert_eq!(databases(b"recent_database_names = []\n").unwrap(), []);
+    for none in ["recent_database_names = []\n", "last_database = '/a'", "databases = []"] {
+        assert_eq!(databases(none.as_bytes()).unwrap(), [], "{none}");
+    }
 }
 
 #[test]
