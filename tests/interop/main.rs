@@ -2,6 +2,7 @@
 
 mod avahi;
 mod notes;
+mod psi;
 mod receivers;
 mod schema;
 mod tella;

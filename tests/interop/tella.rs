@@ -51,7 +51,7 @@ pub fn certificate(host: &Host, name: &str, kind: &[&str]) -> (PathBuf, PathBuf)
 
 pub const P256: &[&str] =
     &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-addext", "subjectAltName=IP:127.0.0.1"];
-const RSA: &[&str] = &["-newkey", "rsa:2048"];
+pub const RSA: &[&str] = &["-newkey", "rsa:2048"];
 
 /// Three files below the home of `host`, one of them large.
 pub fn files(host: &Host) -> Vec<PathBuf> {
