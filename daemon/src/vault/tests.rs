@@ -126,6 +126,25 @@ async fn h81_a_passphrase_that_was_changed_half_way_opens_with_one_of_the_two() 
 }
 
 #[tokio::test]
+async fn h79_of_a_key_that_was_replaced_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = vault(dir.path(), None).await;
+    vault.add_secret(plain("a", "x")).await.unwrap();
+    let found = |wanted: &[u8]| {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        files.filter(|bytes| bytes.windows(wanted.len()).any(|window| window == wanted)).count()
+    };
+    let wrapped = || vault.store.read(|c| c.query_row("SELECT wrapped FROM vault", [], |row| row.get::<_, Vec<u8>>(0)));
+    let mut old = wrapped().await.unwrap();
+    assert!(found(&old) > 0, "it is where it is looked for");
+    for (current, new) in [(None, Some("one")), (Some("one"), Some("two")), (Some("two"), None)] {
+        vault.passphrase(passphrases(current, new)).await.unwrap();
+        assert_eq!(found(&old), 0, "{new:?}");
+        old = wrapped().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_credential_of_the_service_manager_goes_before_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let credential = dir.path().join("kith-vault-key");

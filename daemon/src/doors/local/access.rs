@@ -78,6 +78,8 @@ mod tests {
         assert_eq!(caller(ours + 4711, &[gid + 1], true).unwrap_err().code, Code::AccessDenied);
         let member = caller(ours + 4711, &[gid + 1, gid], true).unwrap();
         assert!(member.may(Access::Operate));
-        assert_eq!(member.require(Access::Administer).unwrap_err().code, Code::AccessDenied);
+        for access in [Access::Administer, Access::Secrets] {
+            assert_eq!(member.require(access).unwrap_err().code, Code::AccessDenied);
+        }
     }
 }
