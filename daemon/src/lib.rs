@@ -7,7 +7,7 @@
 //! │ doors/local │          │ doors/peer  │             │ doors/guest │      decode, one call, encode
 //! └──────┬──────┘          └──────┬──────┘             └──────┬──────┘
 //! ┌──────▼────────────────────────▼───────────────────────────▼──────┐
-//! │     pairing       transfer       guest        sync (journals)    │      engines: own state, one handle each
+//! │ pairing    transfer    guest    sync (journals)    credentials   │      engines: own state, one handle each
 //! └──────┬─────────────────────────────┬─────────────────────────────┘
 //!        │                             │ out                 facts go up: event
 //! ┌──────▼──────┐               ┌──────▼──────┐

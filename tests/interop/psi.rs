@@ -189,3 +189,22 @@ fn without_compat_the_app_is_asked_nothing() {
     sending.finish(PATIENCE).ok();
     assert!(app.finish(PATIENCE).objects().is_empty());
 }
+
+/// Why the bridge is off by default: its proof is a hash that anybody may ask for. The same attack on our own protocol
+/// fails (`d32_a_relay_in_between_learns_nothing_even_with_the_right_code` in `lan`).
+#[test]
+fn d32_in_compat_mode_a_relay_that_knows_no_code_takes_everything() {
+    let Some((lab, host)) = stage(3) else { return };
+    photos(&host);
+    let other = Host::running_on(&lab, 2, "ben");
+    // The real receiver is heard by the relay alone: with both in earshot, the sender refuses.
+    lab.split(1, 2);
+    let (certificate, key) = certificate(&host, "relay", P256);
+    let words = ["--cert", certificate.to_str().expect("UTF-8"), "--key", key.to_str().expect("UTF-8")];
+    let relay = app(&lab, 3, "relay.py", &words);
+    let (sending, code) = send(&host);
+    let mut door = other.door();
+    door.call("shares.receive", json!({ "kind": "database", "code": code, "compat": true }));
+    assert_eq!(relay.finish(2 * PATIENCE).ok().json()["stolen"], wire());
+    assert_eq!(sending.finish(PATIENCE).ok().json()["state"], "delivered", "the sender does not even notice");
+}

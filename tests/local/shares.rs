@@ -65,7 +65,7 @@ fn h80_what_comes_waits_sealed_for_a_review_also_through_a_restart() {
     assert_eq!((&review["secrets"][0]["name"], &review["secrets"][0]["meets"]), (&json!("geo"), &json!("nothing")));
     assert!(!review.to_string().contains(VALUE), "a review shows no value");
     let saved = there.ctl_json(&["secrets", "receive", "--inbox", &id, "--yes", "--name", "maps"]);
-    assert_eq!((&saved["secrets"][0]["name"], &saved["secrets"][0]["action"]), (&json!("maps"), &json!("saved")));
+    assert_eq!((&saved["secrets"][0]["name"], &saved["secrets"][0]["action"]), (&json!("maps"), &json!("renamed")));
     assert_eq!(there.door().call("secrets.view", json!({ "name": "maps" }))["value"], VALUE);
     assert_eq!(there.status()["inbox"], 0);
     assert_eq!(there.door().refused("shares.save", json!({ "share": id })), "wrong_state");
@@ -121,6 +121,10 @@ fn who_cannot_take_it_says_why() {
     door.call("vault.lock", json!({}));
     let (code, exit) = here.ctl_refused(&["secrets", "send", "geo", "--to", "there"]);
     assert_eq!((code.as_str(), exit), ("rejected", 1));
+    door.call("vault.unlock", json!({ "passphrase": "correct horse" }));
+    // Nor does it begin to wait for a code that it could not use.
+    door.call("vault.lock", json!({}));
+    assert_eq!(door.refused("shares.receive", json!({ "kind": "secret", "code": "0000" })), "vault_locked");
     door.call("vault.unlock", json!({ "passphrase": "correct horse" }));
     // It takes no offers of this device.
     there.ctl(&["trust", "policy", "here", "--offers", "never"]).ok();

@@ -147,6 +147,8 @@ impl Credentials {
         known(params.kind)?;
         let code = ShortCode::parse(params.code.expose())
             .map_err(|error| ApiError::new(Code::InvalidParam, error.to_string()))?;
+        // Before the code has had its one use.
+        self.0.vault.ready().await?;
         let mut view = book::new(Direction::In, params.kind, None, Some(millis(PATIENCE)));
         view.compat = params.compat;
         view.attempts_left = (!params.compat).then_some(limits::SHORT_CODE_ATTEMPTS);

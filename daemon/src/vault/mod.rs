@@ -94,6 +94,11 @@ impl Vault {
         self.lock.status().await
     }
 
+    /// Whether something can be kept now: an error says what is in the way. No vault yet is nothing in the way.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        self.lock.key().await.map(drop)
+    }
+
     /// Forgets the key until the vault is unlocked.
     pub async fn lock(&self) -> Result<c::Vault, ApiError> {
         self.lock.lock().await

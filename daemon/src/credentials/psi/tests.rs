@@ -1,13 +1,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kith_proto::credential::payload::Payload;
-use kith_proto::guest::psi::{CodeHash, HASH, PAYLOAD};
-use kith_proto::limits;
-use kith_proto::peer::share::announcement::{Announcement, Protocol};
+use kith_proto::guest::psi::{HASH, PAYLOAD};
 use kith_proto::short_code::ShortCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -25,6 +22,7 @@ use crate::tls::Tls;
 use crate::trust::Trust;
 
 mod apps;
+mod attacks;
 
 const LONG: Duration = Duration::from_secs(60);
 
