@@ -1,5 +1,5 @@
-//! `cargo tour`: two devices on this machine meet, pair, keep a journal the same, and send a directory and a word, by the
-//! real programs. What is printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
+//! `cargo tour`: two devices on this machine meet, hand a database over, pair, keep a journal the same, and send a directory
+//! and a word, by the real programs. What is printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
 
 use std::fs;
 use std::path::Path;
@@ -23,6 +23,18 @@ fn main() {
     kithctl(&anna, &["status"]);
     kithctl(&bert, &["id"]);
 
+    note("Bert's machine is new. Anna's database and its secret come over by four digits; the two need not be paired.");
+    fed(&anna, &["secrets", "add", "--name", "maps", "--type", "api-key"], "AIza-not-a-real-key\n");
+    kithctl(&anna, &["dbs", "add", "--name", "Photos", "--path", "s3:album/photos", "--geocoding", "maps"]);
+    println!("{} &", typed(&anna, &["dbs", "send", "photos"]));
+    let mut handing = anna.ctl_spawn(&["dbs", "send", "photos"]);
+    let code = code(&mut handing);
+    kithctl(&bert, &["dbs", "receive", "--code", &code, "--yes"]);
+    println!("(and at Anna's) {}", handing.finish(PATIENCE).ok().stdout.lines().last().unwrap_or_default());
+    kithctl(&bert, &["dbs"]);
+    kithctl(&bert, &["secrets", "view", "maps", "--yes"]);
+    println!();
+
     note("Anna shows a PIN, Bert types it. (On a LAN, `kithctl pair anna` finds her by name.)");
     let (window, pin) = show_pin(&anna);
     kithctl(&bert, &["pair", &anna.address(), "--pin", &pin]);
@@ -34,11 +46,7 @@ fn main() {
     kithctl(&anna, &["peers"]);
 
     note("They are in sync from then on: what an app puts into the journal `default` here is there a moment later.");
-    println!("$ echo 'Sunny, 21°' | {}", &typed(&anna, &["entries", "put", "default", "today"])[2..]);
-    let mut putting = Running::spawn_fed(&mut anna.ctl_command(&["entries", "put", "default", "today"]));
-    assert!(putting.feed("Sunny, 21°\n".as_bytes()), "kithctl takes its standard input");
-    putting.end_input();
-    show(&putting.finish(PATIENCE).ok());
+    fed(&anna, &["entries", "put", "default", "today"], "Sunny, 21°\n");
     wait::until_true("the entry at Bert's", PATIENCE, || {
         bert.ctl_json(&["entries", "list", "default"])["entries"].as_array().is_some_and(|entries| entries.len() == 1)
     });
@@ -78,11 +86,7 @@ fn main() {
     fs::write(&letter, "Dear Bert …\n").expect("the home is ours");
     kithctl(&anna, &["send", &text(&letter), "--to", "bert"]);
     assert_eq!(fs::read_to_string(desk.join("letter.txt")).expect("the letter arrived"), "Dear Bert …\n");
-    println!("$ echo 'Milk, bread' | {}", &typed(&anna, &["send", "-", "--name", "list.txt", "--to", "bert"])[2..]);
-    let mut command = anna.ctl_command(&["send", "-", "--name", "list.txt", "--to", "bert"]);
-    let mut sending = Running::spawn_fed(&mut command);
-    assert!(sending.feed(b"Milk, bread\n"), "kithctl takes its standard input");
-    show(&sending.finish(PATIENCE).ok());
+    fed(&anna, &["send", "-", "--name", "list.txt", "--to", "bert"], "Milk, bread\n");
     assert_eq!(fs::read_to_string(desk.join("list.txt")).expect("the list arrived"), "Milk, bread\n");
     let mut names: Vec<_> = tree::list(&desk).expect("Bert's desk").into_keys().map(|path| text(&path)).collect();
     names.sort();
@@ -117,6 +121,26 @@ fn show_pin(host: &Host) -> (Running, String) {
             return (window, pin.expect("a PIN above the text of the QR code"));
         }
     }
+}
+
+/// The code that a share shows, once it is shown.
+fn code(sending: &mut Running) -> String {
+    loop {
+        let line = sending.line(PATIENCE).expect("kithctl waits for the other device");
+        println!("{line}");
+        if let Some((_, code)) = line.split_once("on the other device: ") {
+            return code.trim().to_owned();
+        }
+    }
+}
+
+/// Runs `echo TEXT | kithctl …`, and shows what it says.
+fn fed(host: &Host, arguments: &[&str], text: &str) {
+    println!("$ echo '{}' | {}", text.trim_end(), &typed(host, arguments)[2..]);
+    let mut running = Running::spawn_fed(&mut host.ctl_command(arguments));
+    assert!(running.feed(text.as_bytes()), "kithctl takes its standard input");
+    running.end_input();
+    show(&running.finish(PATIENCE).ok());
 }
 
 /// Runs `kithctl …` as one would type it, and shows what it says.
