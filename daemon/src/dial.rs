@@ -1,8 +1,10 @@
-//! The one way out: connections to the peer doors of other devices, and to the guest doors of others.
+//! The one way out: connections to the peer doors of other devices, to the guest doors of others, and
+//! to whoever waits for credentials.
 //!
 //! ```text
 //! race    several addresses, tried side by side
 //! guest   guest doors
+//! share   receivers of credentials
 //! ```
 //!
 //! A device has many addresses, and some of them lead nowhere, to another device, or back to this one. They are tried
@@ -11,6 +13,7 @@
 
 mod guest;
 mod race;
+mod share;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

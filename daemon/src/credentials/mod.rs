@@ -331,3 +331,6 @@ fn random() -> [u8; 64] {
     fill(&mut bytes);
     bytes
 }
+
+#[cfg(test)]
+mod tests;

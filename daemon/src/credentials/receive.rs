@@ -206,12 +206,13 @@ impl Waiting {
                 return;
             }
         };
-        match self.exchange(&mut link).await {
+        let mut knows_the_code = false;
+        match self.exchange(&mut link, &mut knows_the_code).await {
             Ok(Some(json)) => self.take(&json, link).await,
             Ok(None) => link.close().await,
             Err(error) => {
                 tracing::debug!(%remote, %error, "an exchange broke off");
-                if self.is_used() {
+                if knows_the_code {
                     let message = "the sender knew the code, but the connection broke before anything arrived";
                     let error = ApiError::new(Code::PeerOffline, message).hint("start again on both devices");
                     let _ = self.arrivals.send(Err(error)).await;
@@ -221,7 +222,11 @@ impl Waiting {
     }
 
     /// What the other end hands over, if it knows the code.
-    async fn exchange(&self, link: &mut Link) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, ChannelError> {
+    async fn exchange(
+        &self,
+        link: &mut Link,
+        knows_the_code: &mut bool,
+    ) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, ChannelError> {
         let share1 = in_time(EXCHANGE, link.reader.frame(limits::FRAME_UNAUTHENTICATED)).await?;
         let begun = self.lock().on_share1(&share1, &link.binding, &random());
         let (awaiting, share2) = match begun {
@@ -240,6 +245,7 @@ impl Waiting {
                 return refuse(link, failure).await;
             }
         };
+        *knows_the_code = true;
         let rest = async {
             link.writer.send_frame(&share4).await?;
             link.reader.frame(limits::FRAME_CONTROL).await
@@ -282,11 +288,6 @@ impl Waiting {
             link.close().await;
         }
         let _ = self.arrivals.send(Err(error)).await;
-    }
-
-    /// Whether somebody knew the code already.
-    fn is_used(&self) -> bool {
-        self.lock().is_used()
     }
 
     fn lock(&self) -> MutexGuard<'_, Receiver> {

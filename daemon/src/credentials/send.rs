@@ -12,6 +12,7 @@ use kith_proto::control::types::Failure as Reason;
 use kith_proto::control::{ApiError, Code};
 use kith_proto::credential::payload::Payload;
 use kith_proto::limits;
+use kith_proto::peer::Alpn;
 use kith_proto::peer::share::message::{Message, Outcome};
 use kith_proto::peer::share::{Confirmed, Failure, Sender, announcement, detail};
 use kith_proto::short_code::ShortCode;
@@ -21,33 +22,40 @@ use tokio_util::sync::CancellationToken;
 
 use super::beacon::{Candidate, Candidates};
 use super::{Ending, Engine, PATIENCE, REVIEW, called_off, millis, psi, random, stranger, within};
+use crate::dial::{self, Dial};
 use crate::tls::ChannelError;
 use crate::tls::channel::within as in_time;
-use crate::tls::share::{self, Link};
+use crate::tls::share::Link;
 
 /// How long announcements are gathered before the first candidate is tried: the right one may not be the first.
 const GATHER: Duration = Duration::from_millis(1_500);
 /// Candidates that are reached for at once.
 const AT_ONCE: usize = 16;
-const HANDSHAKE: Duration = Duration::from_secs(limits::HANDSHAKE_SECONDS);
 const EXCHANGE: Duration = Duration::from_secs(limits::SHARE_EXCHANGE_SECONDS);
 /// The receiver's time is over first: it says so.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The code, and who is asked at this moment.
 struct Search {
-    sender: Mutex<Sender>,
+    dial: Dial,
+    guesses: Mutex<Guesses>,
     /// One candidate is asked at a time.
     turn: Semaphore,
+}
+
+struct Guesses {
+    sender: Sender,
+    /// The certificates of those that were asked: one that is reached in two ways is asked once.
+    asked: Vec<[u8; 32]>,
 }
 
 /// What became of a candidate.
 enum Tried {
     /// It knows the code.
     Found(Box<Link>, Confirmed),
-    /// It does not.
-    Refused,
-    /// It was not reached, or has nothing to say.
+    /// It was asked, and does not.
+    Refused(Candidate),
+    /// It was not reached, or not asked.
     Unreached(Candidate),
 }
 
@@ -88,12 +96,16 @@ impl Engine {
     async fn search(self: &Arc<Self>, id: &str, code: ShortCode) -> Result<(Link, Confirmed), ApiError> {
         let mut ears = self.beacon.listen()?;
         let begin = Instant::now() + GATHER;
-        let search = Arc::new(Search { sender: Mutex::new(Sender::new(code)), turn: Semaphore::new(1) });
+        let guesses = Guesses { sender: Sender::new(code), asked: Vec::new() };
+        let search =
+            Arc::new(Search { dial: self.dial.clone(), guesses: Mutex::new(guesses), turn: Semaphore::new(1) });
         // Whoever is still being tried when this ends is left alone.
         let over = CancellationToken::new();
         let _guard = over.clone().drop_guard();
         let (tell, mut results) = mpsc::channel(AT_ONCE);
         let (mut candidates, mut running) = (Candidates::default(), 0);
+        // Not what is left to `sender`: it counts the one that is being asked at this moment, too.
+        let mut left = limits::SHORT_CODE_ATTEMPTS;
         loop {
             while running < AT_ONCE
                 && Instant::now() >= begin
@@ -119,8 +131,9 @@ impl Engine {
                     match tried {
                         Tried::Found(link, confirmed) => return Ok((*link, confirmed)),
                         Tried::Unreached(candidate) => candidates.unreached(&candidate),
-                        Tried::Refused => {
-                            let left = search.attempts_left();
+                        Tried::Refused(candidate) => {
+                            candidates.refused(&candidate);
+                            left = left.saturating_sub(1);
                             self.book.attempts(id, left);
                             if left == 0 {
                                 return Err(burnt());
@@ -135,56 +148,57 @@ impl Engine {
 
 impl Search {
     async fn attempt(&self, candidate: Candidate) -> Tried {
-        let before = self.attempts_left();
-        match self.exchange(&candidate).await {
+        let mut asked = false;
+        match self.exchange(&candidate, &mut asked).await {
             Ok((link, confirmed)) => Tried::Found(Box::new(link), confirmed),
             Err(error) => {
                 tracing::debug!(address = %candidate.addresses[0], %error, "not the receiver that is meant");
-                if self.attempts_left() < before { Tried::Refused } else { Tried::Unreached(candidate) }
+                if asked { Tried::Refused(candidate) } else { Tried::Unreached(candidate) }
             }
         }
     }
 
-    async fn exchange(&self, candidate: &Candidate) -> Result<(Link, Confirmed), ChannelError> {
-        let mut link = reach(candidate).await?;
-        let (awaiting, share1) = self.lock().start(&link.binding, &random());
-        link.writer.send_frame(&share1).await?;
-        let share2 = in_time(EXCHANGE, link.reader.frame(limits::FRAME_UNAUTHENTICATED)).await?;
-        let _turn = self.turn.acquire().await.map_err(|_| ChannelError::Closed)?;
-        let begun = awaiting.on_share2(&share2, &mut self.lock());
-        let (awaiting, share3) = begun.map_err(malformed)?;
+    /// `asked`: whether it has had a guess.
+    async fn exchange(&self, candidate: &Candidate, asked: &mut bool) -> Result<(Link, Confirmed), dial::Error> {
+        let hash = candidate.announcement.certificate_hash;
+        let mut link = self.dial.share(&candidate.addresses, hash).await?;
+        let (awaiting, share1) = self.lock().sender.start(&link.binding, &random());
+        let ask = async {
+            link.writer.send_frame(&share1).await?;
+            link.reader.frame(limits::FRAME_UNAUTHENTICATED).await
+        };
+        let share2 = in_time(EXCHANGE, ask).await.map_err(broken)?;
+        let _turn = self.turn.acquire().await;
+        let (awaiting, share3) = {
+            let mut guesses = self.lock();
+            if guesses.asked.contains(&hash) {
+                return Err(dial::Error::Protocol("it was asked already".to_owned()));
+            }
+            let begun = awaiting.on_share2(&share2, &mut guesses.sender).map_err(malformed)?;
+            guesses.asked.push(hash);
+            *asked = true;
+            begun
+        };
         let confirm = async {
             link.writer.send_frame(&share3).await?;
             link.reader.frame(limits::FRAME_UNAUTHENTICATED).await
         };
-        let share4 = in_time(EXCHANGE, confirm).await?;
+        let share4 = in_time(EXCHANGE, confirm).await.map_err(broken)?;
         let confirmed = awaiting.on_share4(&share4).map_err(malformed)?;
         Ok((link, confirmed))
     }
 
-    fn attempts_left(&self) -> u32 {
-        self.lock().attempts_left()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Sender> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection with whoever has the certificate that was announced.
-async fn reach(candidate: &Candidate) -> Result<Link, ChannelError> {
-    let mut last = ChannelError::Closed;
-    for address in &candidate.addresses {
-        match in_time(HANDSHAKE, share::connect(*address, candidate.announcement.certificate_hash)).await {
-            Ok(link) => return Ok(link),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn malformed(failure: Failure) -> dial::Error {
+    dial::Error::Protocol(failure.to_string())
 }
 
-fn malformed(failure: Failure) -> ChannelError {
-    ChannelError::Malformed(failure.to_string())
+fn broken(error: ChannelError) -> dial::Error {
+    dial::Error::of(error, Alpn::Share)
 }
 
 fn broke(error: ChannelError) -> ApiError {

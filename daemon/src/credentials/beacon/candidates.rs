@@ -9,6 +9,8 @@ use kith_proto::peer::share::announcement::Announcement;
 
 /// Candidates that were handed out and are remembered, so that none is tried twice.
 const HANDED_OUT: usize = 1_024;
+/// Tries of one source that may be under way at once: whoever answers slowly is slow to himself.
+const AT_ONCE: usize = 4;
 
 /// A receiver to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Candidate {
 /// What a sender knows of receivers. Give it announcements of one protocol.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// Not tried yet, oldest first; each certificate once.
+    /// Not being tried, oldest first; each certificate once.
     waiting: VecDeque<Candidate>,
     /// Tried, oldest first.
     handed_out: VecDeque<HandedOut>,
@@ -31,54 +33,84 @@ pub struct Candidates {
 #[derive(Debug)]
 struct HandedOut {
     hash: [u8; 32],
-    source: IpAddr,
-    /// It could not be reached, and was not announced since.
-    again: bool,
+    sources: Vec<IpAddr>,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Trying,
+    /// It had its try: nobody who announces this certificate has another one.
+    Refused,
+    /// It could not be reached: it may be tried again when it is announced again.
+    Unreached,
 }
 
 impl Candidate {
-    /// Whose it is: the address from which it was announced first.
-    fn source(&self) -> IpAddr {
-        self.addresses.first().map_or(IpAddr::from([0; 4]), SocketAddr::ip)
+    /// Who says that it is there.
+    fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(SocketAddr::ip)
     }
 }
 
 impl Candidates {
-    /// Somebody at `source` announces.
+    /// Somebody at `source` announces. Whoever repeats what another one says gets neither the other's try nor its place:
+    /// each source is believed for itself.
     pub fn heard(&mut self, announcement: Announcement, source: IpAddr) {
-        let (hash, address) = (announcement.certificate_hash, SocketAddr::new(source, announcement.port));
+        let hash = announcement.certificate_hash;
+        let had_its_try = |tried: &HandedOut| match tried.progress {
+            Progress::Refused => true,
+            Progress::Trying => tried.sources.contains(&source),
+            Progress::Unreached => false,
+        };
+        if self.handed_out.iter().any(|tried| tried.hash == hash && had_its_try(tried)) {
+            return;
+        }
+        let address = SocketAddr::new(source, announcement.port);
         if let Some(known) = self.waiting.iter_mut().find(|known| known.announcement.certificate_hash == hash) {
-            if !known.addresses.contains(&address) && known.addresses.len() < limits::SHARE_ADDRESSES {
+            if known.sources().all(|other| other != source) && known.addresses.len() < limits::SHARE_ADDRESSES {
                 known.addresses.push(address);
             }
             return;
         }
-        if self.handed_out.iter().any(|tried| tried.hash == hash && !tried.again) {
-            return;
-        }
-        self.of(hash).for_each(|tried| tried.again = false);
         self.waiting.push_back(Candidate { announcement, addresses: vec![address] });
         if self.waiting.len() > limits::SHARE_CANDIDATES {
             self.make_room();
         }
     }
 
-    /// The next one to try, if there is one: of the source that had the fewest tries, the one that waits longest.
+    /// The next one to try, if there is one: of the source that had the fewest tries, the one that waits longest. Sources
+    /// that have [`AT_ONCE`] tries under way have to wait.
     pub fn pick(&mut self) -> Option<Candidate> {
-        let tries = |source| self.handed_out.iter().filter(|tried| tried.source == source).count();
-        let (at, _) = self.waiting.iter().enumerate().min_by_key(|(_, candidate)| tries(candidate.source()))?;
+        let tries = |candidate: &Candidate| {
+            let of = |source| {
+                let its = || self.handed_out.iter().filter(move |tried| tried.sources.contains(&source));
+                let trying = its().filter(|tried| tried.progress == Progress::Trying).count();
+                (trying < AT_ONCE).then(|| its().count())
+            };
+            candidate.sources().filter_map(of).min()
+        };
+        let ready = self.waiting.iter().enumerate().filter_map(|(at, candidate)| Some((at, tries(candidate)?)));
+        let (at, _) = ready.min_by_key(|(_, tries)| *tries)?;
         let candidate = self.waiting.remove(at)?;
         if self.handed_out.len() == HANDED_OUT {
             self.handed_out.pop_front();
         }
-        let (hash, source) = (candidate.announcement.certificate_hash, candidate.source());
-        self.handed_out.push_back(HandedOut { hash, source, again: false });
+        let (hash, sources) = (candidate.announcement.certificate_hash, candidate.sources().collect());
+        self.handed_out.push_back(HandedOut { hash, sources, progress: Progress::Trying });
         Some(candidate)
     }
 
     /// A candidate did not answer, or somebody else did: if it is announced again, it may be tried again.
     pub fn unreached(&mut self, candidate: &Candidate) {
-        self.of(candidate.announcement.certificate_hash).for_each(|tried| tried.again = true);
+        self.ends(candidate, Progress::Unreached);
+    }
+
+    /// A candidate had its try.
+    pub fn refused(&mut self, candidate: &Candidate) {
+        self.ends(candidate, Progress::Refused);
+        let hash = candidate.announcement.certificate_hash;
+        self.waiting.retain(|waiting| waiting.announcement.certificate_hash != hash);
     }
 
     /// How many wait to be tried.
@@ -86,15 +118,21 @@ impl Candidates {
         self.waiting.len()
     }
 
-    fn of(&mut self, hash: [u8; 32]) -> impl Iterator<Item = &mut HandedOut> {
-        self.handed_out.iter_mut().filter(move |tried| tried.hash == hash)
+    fn ends(&mut self, candidate: &Candidate, progress: Progress) {
+        let its = |tried: &&mut HandedOut| {
+            tried.progress == Progress::Trying
+                && tried.hash == candidate.announcement.certificate_hash
+                && candidate.sources().eq(tried.sources.iter().copied())
+        };
+        self.handed_out.iter_mut().filter(its).for_each(|tried| tried.progress = progress);
     }
 
     /// The source with the most candidates loses its oldest.
     fn make_room(&mut self) {
-        let share = |source| self.waiting.iter().filter(|other| other.source() == source).count();
+        let of = |source| self.waiting.iter().filter(|other| other.sources().any(|it| it == source)).count();
+        let share = |candidate: &Candidate| candidate.sources().map(of).min();
         // The first of several that are equal.
-        let fullest = self.waiting.iter().enumerate().rev().max_by_key(|(_, candidate)| share(candidate.source()));
+        let fullest = self.waiting.iter().enumerate().rev().max_by_key(|(_, candidate)| share(candidate));
         if let Some((at, _)) = fullest {
             self.waiting.remove(at);
         }
@@ -119,7 +157,8 @@ mod tests {
     }
 
     fn order(candidates: &mut Candidates) -> Vec<u16> {
-        std::iter::from_fn(|| candidates.pick()).map(|it| it.announcement.port - 1).collect()
+        let next = || candidates.pick().inspect(|it| candidates.refused(it));
+        std::iter::from_fn(next).map(|it| it.announcement.port - 1).collect()
     }
 
     #[test]
@@ -151,6 +190,7 @@ mod tests {
         let mut candidates = Candidates::default();
         for n in (1..20).chain(1..20) {
             candidates.heard(announcement(7), host(n));
+            candidates.heard(Announcement { port: 9, ..announcement(7) }, host(n));
         }
         assert_eq!(candidates.count(), 1);
         let found = candidates.pick().unwrap();
@@ -164,33 +204,88 @@ mod tests {
         candidates.heard(announcement(1), host(1));
         let tried = candidates.pick().unwrap();
         candidates.heard(announcement(1), host(1));
-        candidates.heard(announcement(1), host(2));
         assert_eq!(candidates.pick(), None);
         candidates.unreached(&tried);
         assert_eq!(candidates.pick(), None, "it has to be announced again");
-        candidates.heard(announcement(1), host(2));
-        assert_eq!(candidates.pick().unwrap().addresses, [SocketAddr::new(host(2), 2)]);
-        candidates.heard(announcement(1), host(2));
+        candidates.heard(announcement(1), host(1));
+        let tried = candidates.pick().unwrap();
+        assert_eq!(tried.addresses, [SocketAddr::new(host(1), 2)]);
+        candidates.heard(announcement(1), host(1));
         assert_eq!(candidates.pick(), None);
         // Not to be there does not help to get another try before others.
         candidates.unreached(&tried);
-        candidates.heard(announcement(1), host(2));
+        candidates.heard(announcement(1), host(1));
         candidates.heard(announcement(3), host(3));
         assert_eq!(order(&mut candidates), [3, 1]);
+        for n in 1..4 {
+            candidates.heard(announcement(1), host(n));
+            assert_eq!(candidates.pick(), None, "who had its try, gets no other one by whoever repeats its words");
+        }
+    }
+
+    #[test]
+    fn c20_who_repeats_the_words_of_another_one_takes_nothing_from_it() {
+        let mut candidates = Candidates::default();
+        let honest = announcement(7);
+        // The rogue had many tries already, and repeats what the honest one says before that is heard here.
+        (100..120).for_each(|n| candidates.heard(announcement(n), host(1)));
+        order(&mut candidates);
+        candidates.heard(honest, host(1));
+        candidates.heard(announcement(121), host(2));
+        let first = candidates.pick().unwrap();
+        assert_eq!(first.announcement, announcement(121));
+        // As soon as the honest one is heard itself, it is its own turn.
+        candidates.heard(announcement(8), host(2));
+        candidates.heard(honest, host(3));
+        let found = candidates.pick().unwrap();
+        assert_eq!((found.announcement, &found.addresses[1]), (honest, &SocketAddr::new(host(3), 8)));
+        candidates.unreached(&found);
+        // Also while the rogue's word is being tried.
+        candidates.heard(honest, host(1));
+        while candidates.pick().is_some() {}
+        candidates.heard(honest, host(1));
+        assert_eq!(candidates.pick(), None);
+        candidates.heard(honest, host(3));
+        assert_eq!(candidates.pick().unwrap().addresses, [SocketAddr::new(host(3), 8)]);
+    }
+
+    #[test]
+    fn c20_who_does_not_answer_leaves_room_for_others() {
+        let mut candidates = Candidates::default();
+        (0..60).for_each(|n| candidates.heard(announcement(n), host(1)));
+        let trying: Vec<_> = std::iter::from_fn(|| candidates.pick()).collect();
+        assert_eq!(trying.len(), AT_ONCE);
+        candidates.heard(announcement(100), host(2));
+        assert_eq!(candidates.pick().unwrap().announcement, announcement(100));
+        candidates.unreached(&trying[1]);
+        assert_eq!(candidates.pick().unwrap().announcement, announcement(4));
+        assert_eq!(candidates.pick(), None);
+    }
+
+    #[test]
+    fn who_was_not_there_and_lost_its_place_is_tried_when_it_is_heard_again() {
+        let mut candidates = Candidates::default();
+        candidates.heard(announcement(500), host(1));
+        let tried = candidates.pick().unwrap();
+        candidates.unreached(&tried);
+        candidates.heard(announcement(500), host(1));
+        (0..64).for_each(|n| candidates.heard(announcement(n), host(1)));
+        candidates.heard(announcement(500), host(1));
+        assert!(order(&mut candidates).contains(&500));
     }
 
     #[derive(Debug, Clone)]
     enum Step {
         Heard(u16, u8),
         Next,
-        Unreached(usize),
+        Ends(usize, bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             8 => (0_u16..200, 0_u8..12).prop_map(|(n, from)| Step::Heard(n, from)),
             2 => Just(Step::Next),
-            1 => (0_usize..100).prop_map(Step::Unreached),
+            1 => (0_usize..20, any::<bool>()).prop_map(|(at, was_asked)| Step::Ends(at, was_asked)),
         ]
     }
 
@@ -198,32 +293,29 @@ mod tests {
         #[test]
         fn the_table_keeps_its_bounds_and_its_word(steps in prop::collection::vec(step(), 0..600)) {
             let mut candidates = Candidates::default();
-            let mut out: Vec<Candidate> = Vec::new();
-            // Those that may be handed out: announced, and not handed out since, unless they were not there.
-            let mut may = std::collections::BTreeSet::new();
-            let mut away = std::collections::BTreeSet::new();
+            // Those that are being tried, and those that were refused.
+            let (mut trying, mut refused): (Vec<Candidate>, Vec<_>) = (Vec::new(), Vec::new());
             for step in steps {
                 match step {
-                    Step::Heard(n, from) => {
-                        candidates.heard(announcement(n), host(from));
-                        let tried = out.iter().any(|it| it.announcement == announcement(n));
-                        if !tried || away.remove(&n) {
-                            may.insert(n);
+                    Step::Heard(n, from) => candidates.heard(announcement(n), host(from)),
+                    Step::Next => match candidates.pick() {
+                        Some(candidate) => {
+                            prop_assert!((1..=limits::SHARE_ADDRESSES).contains(&candidate.addresses.len()));
+                            prop_assert!(!refused.contains(&candidate.announcement), "another try");
+                            let same = trying.iter().filter(|other| other.announcement == candidate.announcement);
+                            let twice = same.flat_map(Candidate::sources).any(|it| candidate.sources().any(|its| its == it));
+                            prop_assert!(!twice, "two tries at once");
+                            trying.push(candidate);
                         }
-                    }
-                    Step::Next => if let Some(candidate) = candidates.pick() {
-                        let n = candidate.announcement.port - 1;
-                        prop_assert!(may.remove(&n), "{n} is handed out twice");
-                        prop_assert!((1..=limits::SHARE_ADDRESSES).contains(&candidate.addresses.len()));
-                        out.push(candidate);
-                    } else {
-                        prop_assert_eq!(candidates.count(), 0);
+                        None => prop_assert!(candidates.count() == 0 || trying.len() >= AT_ONCE),
                     },
-                    Step::Unreached(at) => if let Some(candidate) = out.get(at) {
-                        candidates.unreached(candidate);
-                        let n = candidate.announcement.port - 1;
-                        if !may.contains(&n) {
-                            away.insert(n);
+                    Step::Ends(at, was_asked) => if at < trying.len() {
+                        let candidate = trying.swap_remove(at);
+                        if was_asked {
+                            candidates.refused(&candidate);
+                            refused.push(candidate.announcement);
+                        } else {
+                            candidates.unreached(&candidate);
                         }
                     },
                 }

@@ -37,11 +37,6 @@ impl Receiver {
         self.attempts
     }
 
-    /// Whether somebody proved to know the code, which has had its one use.
-    pub fn is_used(&self) -> bool {
-        self.code.is_none() && self.attempts > 0
-    }
-
     /// Takes SHARE1: the next state, and SHARE2 to send, which tells nothing about the code. `random` is fresh and used
     /// once.
     pub fn on_share1(
