@@ -121,19 +121,35 @@ fn says_nothing(params: &DatabaseEditParams) -> bool {
 
 /// Asks for what the command line leaves open.
 fn ask_new(ctx: &Context, name: Option<String>, given: DbFields) -> Result<DatabaseAddParams> {
-    let line = |given: Option<String>, question| given.map_or_else(|| prompt::line(ctx.out, question, ""), Ok);
-    let name = line(name, "Name")?;
-    valid(check_name("name", &name))?;
-    let path = line(given.path, "Path (a directory, or s3:bucket/prefix)")?;
-    let description = line(given.description, "Description")?;
-    let origin = line(given.origin, "Origin (where it was first made; may be empty)")?;
+    let line = |given: &Option<String>, question, now: &str| {
+        given.clone().map_or_else(|| prompt::line(ctx.out, question, now), Ok)
+    };
+    let or = |given: &Option<String>| given.clone().unwrap_or_else(|| NONE.to_owned());
+    let (description, origin) = (or(&given.description), given.origin.clone().filter(|origin| !origin.is_empty()));
+    // What is given cannot be asked for again.
+    valid(DatabaseFields { name: or(&name), description, path: or(&given.path), origin }.check())?;
+    let mut now = DatabaseFields { name: String::new(), description: String::new(), path: String::new(), origin: None };
+    let DatabaseFields { name, description, path, origin } = loop {
+        let origin = now.origin.clone().unwrap_or_default();
+        now = DatabaseFields {
+            name: line(&name, "Name", &now.name)?,
+            path: line(&given.path, "Path (a directory, or s3:bucket/prefix)", &now.path)?,
+            description: line(&given.description, "Description", &now.description)?,
+            origin: Some(line(&given.origin, "Origin (where it was first made; may be empty)", &origin)?)
+                .filter(|origin| !origin.is_empty()),
+        };
+        match now.clone().check() {
+            Ok(typed) => break typed,
+            Err(invalid) => ctx.out.note(&invalid.to_string()),
+        }
+    };
     let mut secrets = Secrets::default();
     let mut secret = |slot, given: Option<String>| given.map_or_else(|| secrets.choose(ctx, slot, None), Ok).map(Some);
     Ok(DatabaseAddParams {
         name,
         description,
         path,
-        origin: Some(origin),
+        origin,
         s3: secret(Slot::S3, given.s3)?,
         encryption: secret(Slot::Encryption, given.encryption)?,
         geocoding: secret(Slot::Geocoding, given.geocoding)?,
@@ -143,15 +159,25 @@ fn ask_new(ctx: &Context, name: Option<String>, given: DbFields) -> Result<Datab
 /// Asks what to change; Enter keeps what is there.
 fn ask_changes(ctx: &Context, name: String) -> Result<DatabaseEditParams> {
     let now = ctx.connect()?.call::<DatabasesView>(&DatabaseParams { name })?;
-    let line = |question, now: &str| -> Result<Option<String>> {
-        let answer = prompt::line(ctx.out, question, now)?;
-        let answer = if answer == NONE { String::new() } else { answer };
-        Ok(Some(answer).filter(|answer| answer != now))
+    let or_none = |question, now: &str| {
+        prompt::line(ctx.out, question, now).map(|answer| if answer == NONE { String::new() } else { answer })
     };
-    let rename = line("Name", &now.name)?;
-    let path = line("Path", &now.path)?;
-    let description = line("Description (- for none)", &now.description)?;
-    let origin = line("Origin (- for none)", now.origin.as_deref().unwrap_or_default())?;
+    let old_origin = now.origin.clone().unwrap_or_default();
+    let (typed, new_origin) = loop {
+        let (name, path) = (prompt::line(ctx.out, "Name", &now.name)?, prompt::line(ctx.out, "Path", &now.path)?);
+        let description = or_none("Description (- for none)", &now.description)?;
+        let origin = or_none("Origin (- for none)", &old_origin)?;
+        let given = Some(origin.clone()).filter(|origin| !origin.is_empty());
+        match (DatabaseFields { name, description, path, origin: given }).check() {
+            Ok(typed) => break (typed, origin),
+            Err(invalid) => ctx.out.note(&invalid.to_string()),
+        }
+    };
+    let changed = |new: String, old: &str| Some(new).filter(|new| new != old);
+    let rename = changed(typed.name, &now.name);
+    let path = changed(typed.path, &now.path);
+    let description = changed(typed.description, &now.description);
+    let origin = changed(new_origin, &old_origin);
     let mut secrets = Secrets::default();
     let mut secret = |slot| -> Result<Option<String>> {
         let chosen = secrets.choose(ctx, slot, now.secret(slot))?;

@@ -46,7 +46,7 @@ fn add(ctx: &Context, args: SecretAdd) -> Result<()> {
     }
     let name = match args.name {
         Some(name) => name,
-        None if ctx.out.may_ask() => prompt::line(ctx.out, "Name", "")?,
+        None if ctx.out.may_ask() => ask_free_name(ctx)?,
         None => return Err(missing("its name", "--name")),
     };
     valid(check_name("name", &name))?;
@@ -58,7 +58,7 @@ fn add(ctx: &Context, args: SecretAdd) -> Result<()> {
     let value = given(ctx, &args.value, kind)?;
     let value = match value {
         Some(value) => value,
-        None if ctx.out.may_ask() => ask_value(ctx, kind)?,
+        None if ctx.out.may_ask() => ask_valid_value(ctx, kind)?,
         // Whoever types it there is seen typing it.
         None if io::stdin().is_terminal() => return Err(missing("its value", "--file")),
         None => read(io::stdin(), "standard input", kind)?,
@@ -107,7 +107,7 @@ fn edit(ctx: &Context, args: SecretEdit) -> Result<()> {
         params.kind = Some(kind).filter(|kind| *kind != secret.kind);
         if ctx.out.confirm("Another value?", false)? {
             vault::must_be_open(ctx)?;
-            params.value = Some(valid(canonical(kind, ask_value(ctx, kind)?))?);
+            params.value = Some(ask_valid_value(ctx, kind)?);
         }
         if params.rename.is_none() && params.kind.is_none() && params.value.is_none() {
             ctx.out.note("nothing was changed");
@@ -194,12 +194,45 @@ fn read(input: impl io::Read, name: &str, kind: SecretType) -> Result<SecretText
     Ok(SecretText::new(text.to_owned()))
 }
 
+/// Asks for a name until it is one.
+pub fn ask_name(ctx: &Context, question: &str, now: &str) -> Result<String> {
+    loop {
+        let name = prompt::line(ctx.out, question, now)?;
+        match check_name("name", &name) {
+            Ok(()) => return Ok(name),
+            Err(invalid) => ctx.out.note(&invalid.to_string()),
+        }
+    }
+}
+
+/// Asks for a name that no other secret has: better said now than after the value was typed.
+fn ask_free_name(ctx: &Context) -> Result<String> {
+    loop {
+        let name = ask_name(ctx, "Name", "")?;
+        match find(ctx, &name) {
+            Ok(other) => ctx.out.note(&format!("there is another secret called {}", other.name)),
+            Err(error) if error.is(Code::SecretNotFound) => return Ok(name),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Asks for a type.
 fn ask_kind(ctx: &Context, default: Option<SecretType>) -> Result<SecretType> {
     let names = SecretType::ALL.map(|kind| kind.name().to_owned());
     let default = default.and_then(|kind| SecretType::ALL.iter().position(|other| *other == kind));
     let at = prompt::choose(ctx.out, "Type", &names, default)?;
     Ok(SecretType::ALL.get(at).copied().unwrap_or(SecretType::Unknown))
+}
+
+/// Asks for a value until it is one of this type.
+fn ask_valid_value(ctx: &Context, kind: SecretType) -> Result<SecretText> {
+    loop {
+        match canonical(kind, ask_value(ctx, kind)?) {
+            Ok(value) => return Ok(value),
+            Err(invalid) => ctx.out.note(&invalid.to_string()),
+        }
+    }
 }
 
 /// Asks for a value, piece by piece where it has several.
@@ -216,10 +249,13 @@ fn ask_value(ctx: &Context, kind: SecretType) -> Result<SecretText> {
             };
             Ok(s3.to_value())
         }
-        SecretType::EncryptionKey => {
+        SecretType::EncryptionKey => loop {
             let path = prompt::line(ctx.out, "PEM file with the key", "")?;
-            read(open(Path::new(&path))?, &path, kind)
-        }
+            match open(Path::new(&path)).and_then(|file| read(file, &path, kind)) {
+                Err(Error::Told { message, .. }) => ctx.out.note(&message),
+                done => return done,
+            }
+        },
         SecretType::ApiKey | SecretType::Plain | SecretType::Unknown => hidden("Value (not shown)"),
     }
 }

@@ -39,7 +39,11 @@ fn list(ctx: &Context) -> Result<()> {
     if ctx.out.is_json() {
         ctx.out.raw(offers.get())?;
     } else {
-        table(ctx, &client.decode(&offers)?)?;
+        let offers: TransfersResult = client.decode(&offers)?;
+        // No empty table above one that is not.
+        if shares.is_empty() || !offers.transfers.is_empty() {
+            table(ctx, &offers)?;
+        }
     }
     share::inbox::show(ctx, &shares)
 }

@@ -105,6 +105,25 @@ fn somebody_at_a_terminal_is_asked_for_everything() {
     assert_eq!(person.leaves().0, Some(0));
     let asked = json!({"name": "New", "path": "/n", "description": "given", "s3": "bucket 2"});
     assert_eq!(fake.asked("databases.add"), [asked]);
+    // What cannot be is asked again, and what could be stays.
+    let mut person = fake.at_terminal("dbs add --origin o --s3 bucket --encryption key");
+    for (question, answer) in [
+        ("Name: ", "New"),
+        ("Path (a directory, or s3:bucket/prefix): ", ""),
+        ("Description: ", "what for"),
+        ("path: is empty\r\nName [New]: ", ""),
+        ("Path (a directory, or s3:bucket/prefix): ", "/n"),
+        ("Description [what for]: ", ""),
+    ] {
+        person.sees(question);
+        person.types(answer);
+    }
+    assert_eq!(person.leaves().0, Some(0));
+    let asked = json!({
+        "name": "New", "path": "/n", "description": "what for", "origin": "o", "s3": "bucket", "encryption": "key",
+    });
+    assert_eq!(fake.asked("databases.add")[1], asked);
+    assert_eq!(fake.at_terminal("dbs add --path /a\u{7}").leaves().0, Some(2), "what was given is not asked for");
     // Name and path are enough.
     assert_eq!(fake.at_terminal("dbs add --name a --path /a").leaves().0, Some(0));
 }
@@ -136,6 +155,9 @@ fn enter_keeps_what_is_there() {
     let asked =
         json!({"name": "Photos", "rename": "Ours", "description": "", "origin": "", "s3": "", "encryption": "key"});
     assert_eq!(fake.asked("databases.edit"), [asked]);
+    // A path is never nothing: `-` is one.
+    edit(["", "-", "", "", "", ""]);
+    assert_eq!(fake.asked("databases.edit")[1], json!({"name": "Photos", "path": "-"}));
 }
 
 #[test]

@@ -213,6 +213,8 @@ fn a_name_that_is_taken_ends_it_where_nobody_is_asked() {
     let ran = fake.run("dbs receive --yes --json --code 0821");
     assert_eq!((ran.exit, ran.error_code().as_str(), ran.stdout.as_str()), (Some(6), "name_taken", ""));
     assert_eq!(fake.asked("shares.decline"), [json!({"share": "s1"})], "the sender hears of it");
+    let ran = taken().run("dbs receive --yes --code 0821");
+    assert!(ran.stderr.contains("--on-conflict replace, --on-conflict rename or --name settles it"), "{ran:?}");
 
     // In the inbox it waits on.
     let fake = taken();

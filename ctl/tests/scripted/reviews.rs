@@ -63,6 +63,7 @@ fn what_meets_another_is_asked_about() {
                 ("Name of the new one: ", ""),
                 ("name: is empty", ""),
                 ("Name of the new one: ", "KEY"),
+                ("that is the name that is taken", ""),
                 ("Name of the new one: ", "key-2"),
             ],
             json!({"name": "key-2", "on_conflict": "fail"}),
@@ -172,7 +173,8 @@ fn a_new_name_that_is_taken_is_asked_for_again() {
     person.sees("Save it? [Y/n] ");
     person.types("");
     let shown = person.sees("Another name for the secret key [taken]: ");
-    assert!(shown.contains("kithctl: no\r\n  do\r\n"), "what the daemon says: {shown:?}");
+    assert!(shown.contains("kithctl: no\r\n"), "what the daemon says: {shown:?}");
+    assert!(!shown.contains("  do"), "what to do now is the question: {shown:?}");
     person.types("also-taken");
     person.sees("Another name for the secret key [also-taken]: ");
     person.types("free");
@@ -258,6 +260,43 @@ fn a_vault_that_is_locked_may_be_unlocked_elsewhere() {
     assert_eq!(fake.asked("shares.save").len(), 2);
     let fake = receiving(vec![one("nothing")], |_| Error(1003, "vault_locked"));
     assert_eq!(fake.run("secrets receive --code 0821 --yes").exit, Some(6));
+
+    // Before it began: what was typed is not typed again.
+    let mut tries = 0;
+    let fake = Fake::new(move |method, _| match method {
+        "events.subscribe" => vec![snapshot()],
+        "shares.receive" => {
+            tries += 1;
+            if tries < 2 { vec![Error(1003, "vault_locked")] } else { vec![Result(incoming(&json!({}))), arrived()] }
+        }
+        "shares.review" => vec![Result(one("nothing"))],
+        _ => vec![Result(saved())],
+    });
+    let mut person = fake.at_terminal("secrets receive --name key");
+    person.sees("shows: ");
+    person.types("0821");
+    person.sees("Unlock it in another window, then press Enter: ");
+    person.types("");
+    person.sees("Save it? [Y/n] ");
+    person.types("");
+    assert_eq!(person.leaves().0, Some(0));
+    assert_eq!(fake.asked("shares.receive")[1]["code"], "0821");
+}
+
+#[test]
+fn whoever_typed_a_wrong_code_hears_it_and_what_to_do() {
+    let fake = Fake::new(|method, _| match method {
+        "events.subscribe" => vec![snapshot()],
+        "shares.receive" => {
+            vec![Result(incoming(&json!({}))), Event("share:updated", incoming(&json!({"attempts_left": 2})))]
+        }
+        _ => vec![Result(incoming(&json!({"state": "canceled"})))],
+    });
+    let mut person = fake.at_terminal("secrets receive --code 0822");
+    person.sees("a wrong code, or another device is interfering; attempts left: 2\r\n");
+    person.sees("typed wrong here? Then Ctrl+C, and once more: the code is the same\r\n");
+    person.interrupts();
+    assert_eq!(person.leaves().0, Some(130));
 }
 
 #[test]

@@ -109,7 +109,9 @@ fn h79_a_value_is_typed_where_nobody_sees_it() {
     let fake = willing();
     let mut person = fake.at_terminal("secrets add");
     for (question, answer) in [
-        ("Name: ", "b"),
+        ("Name: ", ""),
+        ("name: is empty\r\nName: ", "MAPS"),
+        ("there is another secret called Maps\r\nName: ", "b"),
         ("4  plain\r\nType: ", "5"),
         ("one of 1 to 4\r\nType: ", "s3-credentials"),
         ("Region: ", "eu"),
@@ -121,8 +123,18 @@ fn h79_a_value_is_typed_where_nobody_sees_it() {
     }
     person.sees("Secret access key (not shown): ");
     assert!(!person.echoes());
-    person.types("TOPSECRET");
+    person.types("");
     person.sees("Endpoint (Enter for Amazon's): ");
+    person.types("");
+    person.sees("secretAccessKey: is empty\r\nRegion: ");
+    for (answer, question) in [
+        ("eu", "Access key id: "),
+        ("AK", "Secret access key (not shown): "),
+        ("TOPSECRET", "Endpoint (Enter for Amazon's): "),
+    ] {
+        person.types(answer);
+        person.sees(question);
+    }
     person.types("");
     let (exit, shown) = person.leaves();
     assert_eq!((exit, shown.contains("TOPSECRET")), (Some(0), false), "{shown}");
@@ -141,6 +153,9 @@ fn h79_a_value_is_typed_where_nobody_sees_it() {
 
     let key = fake.file("key.pem", PEM.as_bytes());
     let mut person = fake.at_terminal("secrets add --name d --type encryption-key");
+    person.sees("PEM file with the key: ");
+    person.types("/nowhere");
+    person.sees("cannot read /nowhere");
     person.sees("PEM file with the key: ");
     person.types(&key);
     assert_eq!(person.leaves().0, Some(0));

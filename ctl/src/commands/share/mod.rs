@@ -75,11 +75,12 @@ fn why(client: &mut Client, id: &str, error: Error) -> Error {
     error
 }
 
-/// Does what needs the vault. Somebody who is there may unlock it elsewhere, instead of losing what came.
-fn unlocked<T>(ctx: &Context, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+/// Does what needs the vault. Whoever is there and may be asked unlocks it elsewhere, instead of losing what came or was
+/// typed.
+fn unlocked<T>(ctx: &Context, asks: bool, mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match call() {
-            Err(error) if error.is(Code::VaultLocked) && ctx.out.may_ask() => {
+            Err(error) if error.is(Code::VaultLocked) && asks => {
                 ctx.out.end(Err(error));
                 ctx.out.ask("Unlock it in another window, then press Enter:")?;
             }
@@ -110,12 +111,13 @@ fn cancel_on_interrupt(ctx: &Context, share: &str) {
     });
 }
 
-/// What somebody has to hear when the count of what a code survives went down.
-fn wrong_code(before: Option<u32>, now: Option<u32>) -> Option<String> {
+/// What somebody has to hear when the count of what a code survives went down; `next` is what to do if it was typed
+/// wrong.
+fn wrong_code(before: Option<u32>, now: Option<u32>, next: &str) -> Option<String> {
     let left = now.filter(|left| before.is_some_and(|before| *left < before))?;
     Some(match left {
         0 => "a wrong code, or another device is interfering: the code is used up".to_owned(),
-        left => format!("a wrong code, or another device is interfering; attempts left: {left}"),
+        left => format!("a wrong code, or another device is interfering; attempts left: {left}\n  {next}"),
     })
 }
 
@@ -224,7 +226,7 @@ mod tests {
             (Some(3), Some(2), Some("attempts left: 2")),
             (Some(1), Some(0), Some("used up")),
         ] {
-            let line = wrong_code(before, now);
+            let line = wrong_code(before, now, "again");
             assert_eq!(line.is_some(), told.is_some(), "{before:?} {now:?}");
             assert!(line.is_none_or(|line| line.contains(told.unwrap())));
         }

@@ -23,6 +23,10 @@ use crate::error::{Error, FAILED, Result};
 /// Where the code is on the command line: standard input.
 const STDIN: &str = "-";
 
+/// What to do where nobody is asked and a name is taken.
+const TAKEN: &str =
+    "--on-conflict replace, --on-conflict rename or --name settles it; what came by a code must be sent again";
+
 /// What was saved, under `--json`.
 #[derive(Serialize)]
 struct Taken<'a> {
@@ -77,7 +81,7 @@ fn receive(ctx: &Context, kind: ShareKind, from: From, wishes: &Wishes) -> Resul
     // Before the share begins, so that no step of it is missed.
     client.subscribe(&KINDS)?;
     let params = ShareReceiveParams { kind, code, compat: from.compat, detach: false };
-    let share = client.call::<SharesReceive>(&params)?;
+    let share = unlocked(ctx, asks(ctx, wishes), || client.call::<SharesReceive>(&params))?;
     drop(params);
     cancel_on_interrupt(ctx, &share.share);
     ctx.out
@@ -96,13 +100,17 @@ fn receive(ctx: &Context, kind: ShareKind, from: From, wishes: &Wishes) -> Resul
 pub fn take_waiting(ctx: &Context, client: &mut Client, kind: ShareKind, id: &str, wishes: &Wishes) -> Result<()> {
     client.subscribe(&KINDS)?;
     let params = ShareParams { share: id.to_owned() };
-    let share = unlocked(ctx, || client.call::<SharesReview>(&params))?.share;
+    let share = unlocked(ctx, asks(ctx, wishes), || client.call::<SharesReview>(&params))?.share;
     if share.kind != kind {
         let other = command(share.kind);
         return Err(Error::usage(format!("that is a {}", view::word(&share.kind)))
             .hint(format!("take it with: kithctl {other} receive --inbox {}", share.share)));
     }
     take(ctx, client, &share.share, wishes)
+}
+
+fn asks(ctx: &Context, wishes: &Wishes) -> bool {
+    ctx.out.may_ask() && !wishes.yes
 }
 
 /// The digits that the other device shows.
@@ -147,8 +155,9 @@ fn arrival(ctx: &Context, client: &mut Client, mut now: Share) -> Result<Share> 
             outcome(&now)?;
             return Err(Error::new(FAILED, "wrong_state", "somebody else has looked through it already"));
         }
-        if let Some(line) = wrong_code(attempts, now.attempts_left) {
-            ctx.out.note(&line);
+        let again = "typed wrong here? Then Ctrl+C, and once more: the code is the same";
+        if let Some(line) = wrong_code(attempts, now.attempts_left, again) {
+            line.lines().for_each(|line| ctx.out.note(line));
         }
         attempts = now.attempts_left.or(attempts);
         now = next(client, &now)?;
@@ -159,9 +168,14 @@ fn arrival(ctx: &Context, client: &mut Client, mut now: Share) -> Result<Share> 
 /// Looks through what is here, and saves it or not.
 fn take(ctx: &Context, client: &mut Client, id: &str, wishes: &Wishes) -> Result<()> {
     let params = ShareParams { share: id.to_owned() };
-    let review = unlocked(ctx, || client.call::<SharesReview>(&params)).map_err(|error| why(client, id, error))?;
+    let review = unlocked(ctx, asks(ctx, wishes), || client.call::<SharesReview>(&params))
+        .map_err(|error| why(client, id, error))?;
     let saved = if wishes.yes {
-        Some(client.call::<SharesSave>(&review::as_it_came(&review, wishes)).map_err(|error| why(client, id, error))?)
+        Some(client.call::<SharesSave>(&review::as_it_came(&review, wishes)).map_err(|error| {
+            let taken = error.is(Code::NameTaken);
+            let error = why(client, id, error);
+            if taken { error.hint(TAKEN) } else { error }
+        })?)
     } else {
         review::with_somebody(ctx, client, review.clone(), wishes)?
     };

@@ -8,13 +8,14 @@ use kith_proto::control::credential::{
     ShareSaveParams,
 };
 use kith_proto::control::method::{SharesDecline, SharesReview, SharesSave};
-use kith_proto::credential::{DatabaseFields, SecretType, Slot, check_name};
+use kith_proto::credential::{DatabaseFields, SecretType, Slot};
 use kith_proto::text::fold;
 
 use super::{Given, other, purpose, unlocked, why};
 use crate::client::Client;
 use crate::commands::Context;
-use crate::error::Result;
+use crate::commands::secrets::ask_name;
+use crate::error::{Error, Result};
 use crate::output::Table;
 use crate::prompt;
 use crate::values::Slots;
@@ -80,17 +81,20 @@ pub fn with_somebody(
         return decline(client, share);
     }
     loop {
-        let error = match unlocked(ctx, || client.call::<SharesSave>(&draft.params(&share))) {
+        let error = match unlocked(ctx, true, || client.call::<SharesSave>(&draft.params(&share))) {
             Ok(saved) => return Ok(Some(saved)),
             Err(error) if error.is(Code::NameTaken) || error.is(Code::SecretInUse) => error,
             Err(error) => return Err(why(client, &share, error)),
         };
         // A name that was chosen is not free, or what came with a free one has met something since.
-        let now = unlocked(ctx, || client.call::<SharesReview>(&ShareParams { share: share.clone() }));
+        let now = unlocked(ctx, true, || client.call::<SharesReview>(&ShareParams { share: share.clone() }));
         if !draft.look_again(&now.map_err(|error| why(client, &share, error))?) {
             return Err(error);
         }
-        ctx.out.end(Err(error));
+        // Without what to do now: that is what is asked.
+        if let Error::Told { message, .. } = &error {
+            ctx.out.note(&format!("kithctl: {message}"));
+        }
         if !draft.settle(ctx)? {
             return decline(client, share);
         }
@@ -328,6 +332,9 @@ impl Thing {
                 while !self.is_renamed() {
                     let name = ask_name(ctx, "Name of the new one", "")?;
                     self.rename(name);
+                    if !self.is_renamed() {
+                        ctx.out.note("that is the name that is taken");
+                    }
                 }
             }
             _ => return Ok(false),
@@ -351,15 +358,5 @@ impl Thing {
         } else {
             SecretChoice { slot, include: false, name: None, on_conflict: None }
         })
-    }
-}
-
-fn ask_name(ctx: &Context, question: &str, now: &str) -> Result<String> {
-    loop {
-        let name = prompt::line(ctx.out, question, now)?;
-        match check_name("name", &name) {
-            Ok(()) => return Ok(name),
-            Err(invalid) => ctx.out.note(&invalid.to_string()),
-        }
     }
 }

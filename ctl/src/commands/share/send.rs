@@ -9,13 +9,16 @@ use kith_proto::credential::{DatabaseFields, Slot};
 use kith_proto::limits;
 use serde::Serialize;
 
-use super::{Given, KINDS, cancel_on_interrupt, command, next, other, outcome, purpose, wrong_code};
+use super::{Given, KINDS, cancel_on_interrupt, command, next, other, outcome, purpose, unlocked, wrong_code};
 use crate::args::share::{SendDatabase, SendSecret, Sending};
 use crate::client::Client;
 use crate::commands::{Context, secrets};
 use crate::error::{Error, FAILED, Result};
 use crate::prompt;
 use crate::values::Slots;
+
+/// How long somebody may look through what came.
+const REVIEW_MINUTES: u64 = limits::SHARE_REVIEW_SECONDS / 60;
 
 /// The first line under `--json`.
 #[derive(Serialize)]
@@ -155,7 +158,7 @@ fn send(ctx: &Context, client: &mut Client, how: &Sending, params: &ShareSendPar
     if asks(ctx, how) && !ctx.out.confirm("Send it?", false)? {
         return Err(Error::new(FAILED, "no_answer", "nothing was sent"));
     }
-    let ShareSendResult { share, code } = client.call::<SharesSend>(params)?;
+    let ShareSendResult { share, code } = unlocked(ctx, asks(ctx, how), || client.call::<SharesSend>(params))?;
     cancel_on_interrupt(ctx, &share.share);
     let code = code.as_ref().map(|code| code.expose());
     if ctx.out.is_json() {
@@ -204,8 +207,10 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Share) -> Result<()> {
     let mut attempts = now.attempts_left;
     let mut told = None;
     loop {
-        if let Some(line) = wrong_code(attempts, now.attempts_left) {
-            ctx.out.note(&line);
+        let again =
+            format!("typed wrong there? Then kithctl {} receive there again: the code is the same", command(now.kind));
+        if let Some(line) = wrong_code(attempts, now.attempts_left, &again) {
+            line.lines().for_each(|line| ctx.out.note(line));
         }
         attempts = now.attempts_left.or(attempts);
         if told != Some(now.state) {
@@ -226,7 +231,10 @@ fn follow(ctx: &Context, client: &mut Client, mut now: Share) -> Result<()> {
 fn step(ctx: &Context, share: &Share) {
     match share.state {
         ShareState::Waiting => ctx.out.note("waiting for the other device; Ctrl+C calls it off"),
-        ShareState::Review => ctx.out.note(&format!("{} has it; it is being looked through there", other(share))),
+        ShareState::Review => ctx.out.note(&format!(
+            "{} has it; it is looked through there, for {REVIEW_MINUTES} minutes at most",
+            other(share)
+        )),
         _ => {}
     }
 }
