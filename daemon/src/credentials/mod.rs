@@ -286,6 +286,10 @@ fn called_off() -> ApiError {
     ApiError::new(Code::Canceled, "the share was called off")
 }
 
+fn called_off_there() -> ApiError {
+    ApiError::new(Code::Canceled, "the other side called the share off, or went away")
+}
+
 fn expired() -> ApiError {
     let message = format!("the two devices did not find each other within {} seconds", limits::SHARE_SECONDS);
     ApiError::new(Code::TimedOut, message)

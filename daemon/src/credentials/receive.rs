@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::book::Verdict;
 use super::send::burnt;
 use super::{
-    Engine, PATIENCE, REVIEW, called_off, expired, failed, fill, kind_of, millis, psi, random, stranger, within,
+    Engine, PATIENCE, REVIEW, called_off_there, expired, failed, fill, kind_of, millis, psi, random, stranger, within,
 };
 use crate::crowd::Crowd;
 use crate::tls::ChannelError;
@@ -191,7 +191,7 @@ async fn gone(link: Option<&mut Link>) -> Result<std::convert::Infallible, ApiEr
     match link {
         Some(link) => {
             let _ = link.reader.frame(limits::FRAME_UNAUTHENTICATED).await;
-            Err(called_off())
+            Err(called_off_there())
         }
         None => std::future::pending().await,
     }

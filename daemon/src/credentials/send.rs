@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::beacon::{Candidate, Candidates};
-use super::{Ending, Engine, PATIENCE, REVIEW, called_off, millis, psi, random, stranger, within};
+use super::{Ending, Engine, PATIENCE, REVIEW, called_off_there, millis, psi, random, stranger, within};
 use crate::dial::{self, Dial};
 use crate::tls::ChannelError;
 use crate::tls::channel::within as in_time;
@@ -233,8 +233,12 @@ pub(super) fn ending(outcome: Outcome) -> Ending {
         Outcome::Saved => Ending { state: ShareState::Saved, reason: None },
         Outcome::Waiting => Ending { state: ShareState::Delivered, reason: None },
         Outcome::Declined => because(ShareState::Declined, Code::Rejected, "the other side does not want it", None),
-        Outcome::Canceled => Ending { state: ShareState::Canceled, reason: Some(called_off().into()) },
-        Outcome::Conflict => failed(Code::NameTaken, "a name is taken on the other side; nothing was saved", None),
+        Outcome::Canceled => Ending { state: ShareState::Canceled, reason: Some(called_off_there().into()) },
+        Outcome::Conflict => failed(
+            Code::NameTaken,
+            "a name is taken on the other side; nothing was saved",
+            Some("there: --on-conflict or another name settles it, or send it under another one with --name"),
+        ),
         Outcome::WrongKind => failed(
             Code::WrongKind,
             "the other side expects something else: a secret, or a database",
