@@ -18,4 +18,5 @@ mod pairing;
 mod sending;
 mod shares;
 mod shares_hostile;
+mod shares_terminal;
 mod wire;

@@ -22,7 +22,7 @@ pub fn plant(host: &Host, name: &str, kind: &str, value: &str) {
 
 /// A database with its three secrets, whose values all hold `mark`.
 #[track_caller]
-fn photos(host: &Host, mark: &str) {
+pub fn photos(host: &Host, mark: &str) {
     let s3 = json!({ "region": "eu", "accessKeyId": "AK", "secretAccessKey": mark }).to_string();
     plant(host, "bucket", "s3-credentials", &s3);
     plant(host, "key", "encryption-key", PEM);

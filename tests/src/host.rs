@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::door::Door;
 use crate::lab::{Lab, authority, prefixed};
 use crate::process::{self, Output, Running, run};
+use crate::terminal::Person;
 use crate::{PATIENCE, binaries, require, wait};
 
 /// A device and everything that belongs to it. Dropped: the daemon is killed and the home removed.
@@ -260,6 +261,12 @@ impl Host {
     #[track_caller]
     pub fn ctl_spawn(&self, arguments: &[&str]) -> Running {
         Running::spawn(&mut self.ctl_command(arguments))
+    }
+
+    /// Starts `kithctl …` at a terminal.
+    #[track_caller]
+    pub fn at_terminal(&self, arguments: &[&str]) -> Person {
+        Person::at(self.ctl_command(arguments))
     }
 
     /// A connection to the control socket.

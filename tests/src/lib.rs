@@ -10,6 +10,7 @@
 //! fault     a TCP relay that delays, throttles, stalls and cuts
 //! tree      directory trees: a sample with every kind of entry, and whether two are the same
 //! process   child processes with deadlines, whose output never blocks them
+//! terminal  somebody at a terminal, who reads questions and types answers
 //! binaries  where kithd and kithctl are, built if need be
 //! wait      waiting for a condition, with a deadline; the only sleep
 //! require   what this machine cannot do: skipped here, a failure where KITH_REQUIRE says so
@@ -30,6 +31,7 @@ pub mod lab;
 pub mod process;
 pub mod random;
 pub mod require;
+pub mod terminal;
 pub mod tree;
 pub mod wait;
 

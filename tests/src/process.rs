@@ -215,7 +215,7 @@ fn describe(command: &Command) -> String {
 
 /// What came out of a pipe so far.
 #[derive(Clone, Default)]
-struct Heard(Arc<(Mutex<Text>, Condvar)>);
+pub(crate) struct Heard(Arc<(Mutex<Text>, Condvar)>);
 
 #[derive(Default)]
 struct Text {
@@ -227,7 +227,7 @@ struct Text {
 struct Late;
 
 impl Heard {
-    fn listen(pipe: Option<impl Read + Send + 'static>) -> Self {
+    pub(crate) fn listen(pipe: Option<impl Read + Send + 'static>) -> Self {
         let heard = Self::default();
         let sink = heard.clone();
         std::thread::spawn(move || {
@@ -248,7 +248,7 @@ impl Heard {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
@@ -262,8 +262,20 @@ impl Heard {
         (guard, !timeout.timed_out())
     }
 
-    fn wait_end(&self, limit: Duration) -> bool {
+    pub(crate) fn wait_end(&self, limit: Duration) -> bool {
         self.wait(limit, |text| text.ended).1
+    }
+
+    /// Where `wanted` is, from `from` on; `None` if it does not come within `limit`, or never.
+    pub(crate) fn until(&self, from: usize, wanted: &[u8], limit: Duration) -> Option<usize> {
+        let found = |text: &Text| text.bytes[from..].windows(wanted.len()).position(|bytes| bytes == wanted);
+        let (text, _) = self.wait(limit, |text| text.ended || found(text).is_some());
+        found(&text).map(|at| from + at)
+    }
+
+    /// What came from `from` up to `to`.
+    pub(crate) fn between(&self, from: usize, to: usize) -> String {
+        String::from_utf8_lossy(&self.lock().bytes[from..to]).into_owned()
     }
 
     /// The line that begins at `from`, and where the next one begins.
