@@ -38,8 +38,8 @@ struct Arrived {
     payload: Option<Arc<Payload>>,
     /// To whoever keeps the connection with the sender, if there is one.
     verdicts: Option<mpsc::Sender<Verdict>>,
-    /// It is being saved at this moment: nothing else may end the share.
-    saving: bool,
+    /// It is being saved or declined at this moment: nothing else may end the share.
+    held: bool,
     /// The last attempt to save it failed because a name was taken.
     clash: bool,
 }
@@ -74,28 +74,26 @@ impl Book {
 
     /// Adds a share, unless too many are under way.
     pub fn begin(&self, view: Share, cancel: CancellationToken) -> Result<Share, ApiError> {
-        {
-            let mut entries = self.lock();
-            let under_way = |entry: &&Entry| !entry.view.state.is_final() && !entry.is_in_inbox();
-            if entries.iter().filter(under_way).count() >= limits::SHARES {
-                return Err(ApiError::new(Code::Busy, "too many shares are under way").hint("wait until one is over"));
-            }
-            make_room(&mut entries);
-            entries.push_back(Entry { view: view.clone(), cancel, arrived: None });
+        let mut entries = self.lock();
+        let under_way = |entry: &&Entry| !entry.view.state.is_final() && !entry.is_in_inbox();
+        if entries.iter().filter(under_way).count() >= limits::SHARES {
+            return Err(ApiError::new(Code::Busy, "too many shares are under way").hint("wait until one is over"));
         }
-        self.events.publish(&Fact::ShareUpdated(view.clone()));
+        make_room(&mut entries);
+        let entry = Entry { view: view.clone(), cancel, arrived: None };
+        self.tell(&entry);
+        entries.push_back(entry);
         Ok(view)
     }
 
     /// Adds what a paired device handed over; it lies in the inbox until somebody looks through it.
     pub fn keep(&self, view: Share) {
-        {
-            let mut entries = self.lock();
-            make_room(&mut entries);
-            let arrived = Some(Arrived { payload: None, verdicts: None, saving: false, clash: false });
-            entries.push_back(Entry { view: view.clone(), cancel: CancellationToken::new(), arrived });
-        }
-        self.events.publish(&Fact::ShareUpdated(view));
+        let mut entries = self.lock();
+        make_room(&mut entries);
+        let arrived = Some(Arrived { payload: None, verdicts: None, held: false, clash: false });
+        let entry = Entry { view, cancel: CancellationToken::new(), arrived };
+        self.tell(&entry);
+        entries.push_back(entry);
     }
 
     /// All of them, newest first.
@@ -118,11 +116,7 @@ impl Book {
 
     /// How many failed confirmations the code survives.
     pub fn attempts(&self, id: &str, left: u32) {
-        self.change(id, |entry| {
-            let changed = entry.view.attempts_left != Some(left) && !entry.view.state.is_final();
-            entry.view.attempts_left = Some(left);
-            changed
-        });
+        self.change(id, |entry| !entry.view.state.is_final() && entry.view.attempts_left.replace(left) != Some(left));
     }
 
     /// The sender's side: the receiver has it and looks through it.
@@ -151,17 +145,17 @@ impl Book {
             entry.view.peer = Some(from);
             entry.view.expires = Some(clock::rfc3339(clock::now_ms() + patience_ms));
             let payload = Some(Arc::new(payload));
-            entry.arrived = Some(Arrived { payload, verdicts: Some(verdicts), saving: false, clash: false });
+            entry.arrived = Some(Arrived { payload, verdicts: Some(verdicts), held: false, clash: false });
             true
         });
         decided
     }
 
-    /// Ends a share. Says whether it did: not while it is being saved, and only once.
+    /// Ends a share. Says whether it did: not while somebody holds it, and only once.
     pub fn settle(&self, id: &str, state: ShareState, reason: Option<Failure>) -> bool {
         self.change(id, |entry| {
-            let saving = entry.arrived.as_ref().is_some_and(|arrived| arrived.saving);
-            if entry.view.state.is_final() || saving {
+            let held = entry.arrived.as_ref().is_some_and(|arrived| arrived.held);
+            if entry.view.state.is_final() || held {
                 return false;
             }
             entry.end(state, reason);
@@ -177,17 +171,17 @@ impl Book {
         Ok(Opened { view: entry.view.clone(), payload: arrived.payload.clone() })
     }
 
-    /// The same, to save it: until [`Book::saved`] nothing else may end it.
-    pub fn begin_saving(&self, id: &str) -> Result<Opened, ApiError> {
+    /// The same, to save or to decline it: until [`Book::saved`] or [`Book::decline`] nothing else may end it.
+    pub fn hold(&self, id: &str) -> Result<Opened, ApiError> {
         let mut entries = self.lock();
         let entry = entries.iter_mut().find(|entry| entry.view.share == id).ok_or_else(not_here)?;
         entry.waiting()?;
         let view = entry.view.clone();
         let arrived = entry.arrived.as_mut().ok_or_else(not_here)?;
-        if arrived.saving {
-            return Err(ApiError::new(Code::WrongState, "this share is being saved already"));
+        if arrived.held {
+            return Err(ApiError::new(Code::WrongState, "this share is being saved or declined already"));
         }
-        arrived.saving = true;
+        arrived.held = true;
         Ok(Opened { view, payload: arrived.payload.clone() })
     }
 
@@ -195,7 +189,7 @@ impl Book {
     pub fn saved(&self, id: &str, result: &Result<SavedResult, ApiError>) {
         self.change(id, |entry| {
             let Some(arrived) = &mut entry.arrived else { return false };
-            arrived.saving = false;
+            arrived.held = false;
             arrived.clash = matches!(result, Err(error) if error.code == Code::NameTaken);
             let verdict = if result.is_ok() { Verdict::Saved } else { Verdict::Kept };
             if let Some(verdicts) = &arrived.verdicts {
@@ -208,23 +202,17 @@ impl Book {
         });
     }
 
-    /// Somebody does not want it. Its state then.
+    /// Somebody who holds it does not want it. Its state then.
     pub fn decline(&self, id: &str) -> Result<Share, ApiError> {
-        let view = {
-            let mut entries = self.lock();
-            let entry = entries.iter_mut().find(|entry| entry.view.share == id).ok_or_else(not_here)?;
-            let arrived = entry.waiting()?;
-            if arrived.saving {
-                return Err(ApiError::new(Code::WrongState, "this share is being saved"));
-            }
-            if let Some(verdicts) = &arrived.verdicts {
-                let _ = verdicts.try_send(Verdict::Declined { clash: arrived.clash });
-            }
-            entry.end(ShareState::Declined, None);
-            entry.view.clone()
-        };
-        self.events.publish(&Fact::ShareUpdated(view.clone()));
-        Ok(view)
+        let mut entries = self.lock();
+        let entry = entries.iter_mut().find(|entry| entry.view.share == id).ok_or_else(not_here)?;
+        let arrived = entry.waiting()?;
+        if let Some(verdicts) = &arrived.verdicts {
+            let _ = verdicts.try_send(Verdict::Declined { clash: arrived.clash });
+        }
+        entry.end(ShareState::Declined, None);
+        self.tell(entry);
+        Ok(entry.view.clone())
     }
 
     /// Calls off what is under way.
@@ -243,16 +231,18 @@ impl Book {
 
     /// Changes an entry, and tells it if `change` says that there is something to tell; says the same.
     fn change(&self, id: &str, change: impl FnOnce(&mut Entry) -> bool) -> bool {
-        let view = {
-            let mut entries = self.lock();
-            let Some(entry) = entries.iter_mut().find(|entry| entry.view.share == id) else { return false };
-            if !change(entry) {
-                return false;
-            }
-            entry.view.clone()
-        };
-        self.events.publish(&Fact::ShareUpdated(view));
-        true
+        let mut entries = self.lock();
+        let Some(entry) = entries.iter_mut().find(|entry| entry.view.share == id) else { return false };
+        let changed = change(entry);
+        if changed {
+            self.tell(entry);
+        }
+        changed
+    }
+
+    /// Called under the lock: what is told last is how it is.
+    fn tell(&self, entry: &Entry) {
+        self.events.publish(&Fact::ShareUpdated(entry.view.clone()));
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
@@ -294,11 +284,12 @@ fn not_here() -> ApiError {
 /// Forgets the oldest of those that are over.
 fn make_room(entries: &mut VecDeque<Entry>) {
     let over = entries.iter().filter(|entry| entry.view.state.is_final()).count();
-    if over >= REMEMBERED
-        && let Some(at) = entries.iter().position(|entry| entry.view.state.is_final())
-    {
-        entries.remove(at);
-    }
+    let mut too_many = (over + 1).saturating_sub(REMEMBERED);
+    entries.retain(|entry| {
+        let goes = too_many > 0 && entry.view.state.is_final();
+        too_many -= usize::from(goes);
+        !goes
+    });
 }
 
 /// A share that begins now. `patience_ms`: how long it may wait for the other side; absent in the inbox.

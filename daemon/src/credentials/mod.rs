@@ -209,7 +209,7 @@ impl Credentials {
     /// Saves what arrived, all or nothing.
     pub async fn save(&self, params: ShareSaveParams) -> Result<SavedResult, ApiError> {
         let id = self.0.book.find(&params.share)?.share;
-        let opened = self.0.book.begin_saving(&id)?;
+        let opened = self.0.book.hold(&id)?;
         let offered = opened.payload.is_none().then_some(id.as_str());
         let result = match self.0.payload(&id, opened.payload).await {
             Ok(payload) => self.0.vault.save(&payload, &params, offered).await,
@@ -222,8 +222,10 @@ impl Credentials {
     /// Turns down what arrived.
     pub async fn decline(&self, wanted: &str) -> Result<Share, ApiError> {
         let id = self.0.book.find(wanted)?.share;
-        if self.0.book.open(&id)?.payload.is_none() {
-            self.0.vault.drop_offered(&id).await?;
+        let in_inbox = self.0.book.hold(&id)?.payload.is_none();
+        if in_inbox && let Err(error) = self.0.vault.drop_offered(&id).await {
+            self.0.book.saved(&id, &Err(error.clone()));
+            return Err(error);
         }
         self.0.book.decline(&id)
     }

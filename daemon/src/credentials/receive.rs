@@ -75,23 +75,16 @@ impl Engine {
         let Arrival { payload, from, link } = match within(cancel, owner.clone(), PATIENCE, wait).await {
             Ok(arrival) => arrival,
             Err(error) => {
-                let error = if error.code == Code::TimedOut { self.nobody(id) } else { error };
+                let error = match self.book.find(id) {
+                    Ok(share) if error.code == Code::TimedOut && !share.compat => nobody(&share),
+                    _ => error,
+                };
                 self.book.settle(id, failed(&error), Some(error.into()));
                 return;
             }
         };
         let verdicts = self.book.arrived(id, payload, stranger(from), millis(REVIEW));
         self.review(id, link, verdicts, cancel, owner).await;
-    }
-
-    /// Why nobody came.
-    fn nobody(&self, id: &str) -> ApiError {
-        let tried = self.book.find(id).is_ok_and(|share| share.attempts_left != Some(limits::SHORT_CODE_ATTEMPTS));
-        if !tried {
-            return expired();
-        }
-        ApiError::new(Code::WrongPin, "only a device with another code came, or another device is interfering")
-            .hint("check the code that the other device shows, and start again")
     }
 
     async fn wait(self: &Arc<Self>, id: &str, kind: ShareKind, code: ShortCode) -> Result<Arrival, ApiError> {
@@ -299,6 +292,15 @@ impl Waiting {
 async fn refuse<T>(link: &mut Link, failure: Failure) -> Result<Option<T>, ChannelError> {
     link.writer.send_frame(&failure.to_payload()).await?;
     Ok(None)
+}
+
+/// Why nobody came.
+pub(super) fn nobody(share: &Share) -> ApiError {
+    if share.attempts_left.is_none_or(|left| left == limits::SHORT_CODE_ATTEMPTS) {
+        return expired();
+    }
+    ApiError::new(Code::WrongPin, "only a device with another code came, or another device is interfering")
+        .hint("check the code that the other device shows, and start again")
 }
 
 fn wrong_kind(wanted: ShareKind) -> ApiError {

@@ -81,7 +81,12 @@ impl Engine {
         let answer = async { link.reader.frame(limits::FRAME_UNAUTHENTICATED).await.map_err(broke) };
         let answer = within(cancel, owner, REVIEW + LAST_WORDS, answer).await;
         link.close().await;
-        match Message::decode(&answer?) {
+        let silent = |error: ApiError| match error.code {
+            Code::TimedOut => ApiError::new(error.code, "the other side did not say in time what became of it")
+                .hint("look on the other device whether it was saved"),
+            _ => error,
+        };
+        match Message::decode(&answer.map_err(silent)?) {
             Ok(Message::Result(outcome)) => Ok(ending(outcome)),
             _ => Err(ApiError::new(Code::Protocol, "the other side did not say what became of it")),
         }

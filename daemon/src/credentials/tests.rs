@@ -267,6 +267,83 @@ async fn c20_an_address_where_nobody_speaks_does_not_keep_from_the_others() {
     device.end().await;
 }
 
+/// What a paired device handed over, in the inbox.
+async fn offered(device: &Device) -> String {
+    let json = br#"{"type":"secret","name":"a","secretType":"plain","value":"x"}"#;
+    let view = Share { state: ShareState::Review, ..book::new(Direction::In, ShareKind::Secret, None, None) };
+    let (id, peer) = (view.share.clone(), kith_proto::id::PublicKey([7; 32]));
+    device.credentials.0.vault.keep_offered(&id, peer, &Payload::parse(json).unwrap()).await.unwrap();
+    device.credentials.0.book.keep(view);
+    id
+}
+
+#[tokio::test]
+async fn what_is_being_saved_is_not_declined() {
+    let device = Device::new().await;
+    let id = offered(&device).await;
+    let book = &device.credentials.0.book;
+    book.hold(&id).unwrap();
+    assert_eq!(device.credentials.decline(&id).await.unwrap_err().code, Code::WrongState);
+    book.saved(&id, &Err(ApiError::new(Code::NameTaken, "it may be tried again")));
+    assert!(device.credentials.review(&id).await.is_ok(), "it still waits");
+    assert_eq!(device.credentials.decline(&id).await.unwrap().state, ShareState::Declined);
+    assert_eq!(device.credentials.0.vault.offered().await.unwrap(), []);
+    assert_eq!(device.credentials.decline(&id).await.unwrap_err().code, Code::WrongState);
+    device.end().await;
+}
+
+#[tokio::test]
+async fn what_is_over_is_forgotten_and_stays_as_it_ended() {
+    let device = Device::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(offered(&device).await);
+    }
+    for id in ids {
+        device.credentials.decline(&id).await.unwrap();
+    }
+    device.receive("4821").await;
+    assert_eq!(device.credentials.list().len(), 15 + 1);
+    let id = device.share().share;
+    let ended = device.credentials.cancel(&id).unwrap();
+    device.credentials.0.book.attempts(&id, 1);
+    assert_eq!(device.share(), ended);
+    device.end().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_waited_in_vain_for_a_review_says_so() {
+    let device = Device::new().await;
+    let code = device.send().await;
+    let mut stage = Stage::new(&code).await;
+    stage.announce(&device, [127, 0, 0, 1]);
+    let (mut link, share1) = stage.met().await;
+    let awaiting = stage.answer(&mut link, &share1).await;
+    let share3 = share3(&mut link).await;
+    let (_, share4) = awaiting.on_share3(&share3, &mut stage.receiver).unwrap();
+    link.writer.send_frame(&share4).await.unwrap();
+    device.becomes("it is looked through", |share| share.state == ShareState::Review).await;
+    tokio::time::pause();
+    tokio::time::advance(REVIEW + LONG).await;
+    tokio::time::resume();
+    device.becomes("it is over", |share| share.state == ShareState::Failed).await;
+    let reason = device.share().reason.unwrap();
+    assert!(reason.code == "timed_out" && !reason.message.contains("find each other"), "{reason:?}");
+    device.end().await;
+}
+
+#[test]
+fn why_nobody_came_is_said() {
+    let share = |attempts_left, compat| Share {
+        attempts_left,
+        compat,
+        ..book::new(Direction::In, ShareKind::Secret, None, Some(1))
+    };
+    assert_eq!(receive::nobody(&share(Some(3), false)).code, Code::TimedOut);
+    assert_eq!(receive::nobody(&share(Some(2), false)).code, Code::WrongPin);
+    assert_eq!(receive::nobody(&share(None, true)).code, Code::TimedOut, "there, tries are not counted");
+}
+
 /// The first of these that is done, and the others.
 async fn first<F: Future + Unpin>(mut running: Vec<F>) -> (F::Output, Vec<F>) {
     std::future::poll_fn(|cx| {
