@@ -85,7 +85,7 @@ fn whole(vault: &Vault) -> Table {
 
 /// The vault in one line.
 fn line(vault: &Vault) -> String {
-    let key = vault.mode.map(|mode| format!("; {}", key(mode))).unwrap_or_default();
+    let key = vault.mode.map(|mode| format!("; its key is {}", key(mode))).unwrap_or_default();
     format!("the vault is {}{key}", view::word(&vault.state))
 }
 
@@ -101,9 +101,9 @@ fn state(state: VaultState) -> &'static str {
 
 fn key(mode: VaultMode) -> &'static str {
     match mode {
-        VaultMode::Credential => "its key comes from the service manager",
-        VaultMode::File => "its key is in a file",
-        VaultMode::Passphrase => "its key is under a passphrase",
-        VaultMode::Unknown => "where its key comes from is unknown",
+        VaultMode::Credential => "from the service manager",
+        VaultMode::File => "in a file",
+        VaultMode::Passphrase => "under a passphrase",
+        VaultMode::Unknown => "somewhere that this kithctl does not know",
     }
 }

@@ -225,4 +225,10 @@ fn a_name_that_is_taken_ends_it_where_nobody_is_asked() {
 
     let ran = taken().run("secrets receive --yes --inbox s");
     assert_eq!((ran.exit, ran.stderr.contains("kithctl dbs receive --inbox s1")), (Some(2), true), "{ran:?}");
+    let empty = Fake::new(|method, _| match method {
+        "events.subscribe" => vec![snapshot()],
+        _ => vec![Error(1002, "share_not_found")],
+    });
+    let ran = empty.run("secrets receive --yes --inbox s");
+    assert_eq!((ran.exit, ran.stderr.contains("kithctl inbox shows what waits")), (Some(5), true), "{ran:?}");
 }

@@ -26,7 +26,7 @@ fn what_the_vault_is() {
     let reason =
         json!({"rpc": 1003, "code": "vault_unusable", "message": "vault.key is gone\u{1b}", "hint": "bring it back"});
     for (changes, words) in [
-        (json!({}), vec!["state      unlocked", "its key is in a file", "secrets    3", "databases  2"]),
+        (json!({}), vec!["state      unlocked", "key        in a file", "secrets    3", "databases  2"]),
         (json!({"state": "absent", "mode": null}), vec!["absent: the first secret makes it"]),
         (
             json!({"state": "locked", "mode": "passphrase", "idle_minutes": 15}),

@@ -100,7 +100,14 @@ fn receive(ctx: &Context, kind: ShareKind, from: From, wishes: &Wishes) -> Resul
 pub fn take_waiting(ctx: &Context, client: &mut Client, kind: ShareKind, id: &str, wishes: &Wishes) -> Result<()> {
     client.subscribe(&KINDS)?;
     let params = ShareParams { share: id.to_owned() };
-    let share = unlocked(ctx, asks(ctx, wishes), || client.call::<SharesReview>(&params))?.share;
+    let review = unlocked(ctx, asks(ctx, wishes), || client.call::<SharesReview>(&params));
+    let share = review
+        .map_err(
+            |error| {
+                if error.is(Code::ShareNotFound) { error.hint("kithctl inbox shows what waits") } else { error }
+            },
+        )?
+        .share;
     if share.kind != kind {
         let other = command(share.kind);
         return Err(Error::usage(format!("that is a {}", view::word(&share.kind)))
