@@ -9,6 +9,7 @@ CREATE TABLE vault (
   memory_kib  INTEGER,
   passes      INTEGER,
   lanes       INTEGER,
+  replaced    BLOB CHECK (length(replaced) = 32), -- which vault.key this took the place of: its fingerprint; it is removed
   CHECK ((mode = 'passphrase') = (salt IS NOT NULL AND memory_kib IS NOT NULL AND passes IS NOT NULL AND lanes IS NOT NULL))
 ) STRICT;
 

@@ -98,7 +98,7 @@ fn h80_a_passphrase_that_is_being_changed_is_the_old_one_or_the_new_one() {
         let new = opens(&mut door, &next);
         assert!(old != new || now == next, "round {round}: {mode}, old {old}, new {new}");
         now = if new { next } else { now };
-        assert_eq!(host.path("data/vault.key").exists(), mode == "file", "round {round}");
+        assert!(mode != "file" || host.path("data/vault.key").exists(), "round {round}");
         if old {
             opens(&mut door, &now);
         }

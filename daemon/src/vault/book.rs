@@ -24,6 +24,8 @@ pub struct Record {
     pub wrapped: Vec<u8>,
     /// How the passphrase becomes a key.
     pub stretch: Option<Stretch>,
+    /// The fingerprint of the key file that this took the place of.
+    pub replaced: Option<[u8; 32]>,
 }
 
 /// A secret as it is written down.
@@ -119,7 +121,7 @@ pub fn mode_name(mode: VaultMode) -> &'static str {
 // ---- the vault
 
 pub fn record(c: &Connection) -> rusqlite::Result<Option<Record>> {
-    let sql = "SELECT id, mode, wrapped, salt, memory_kib, passes, lanes FROM vault";
+    let sql = "SELECT id, mode, wrapped, salt, memory_kib, passes, lanes, replaced FROM vault";
     c.query_row(sql, [], |row| {
         let mode = match row.get::<_, String>(1)?.as_str() {
             "credential" => VaultMode::Credential,
@@ -130,7 +132,7 @@ pub fn record(c: &Connection) -> rusqlite::Result<Option<Record>> {
             Some(salt) => Some(Stretch { salt, memory_kib: row.get(4)?, passes: row.get(5)?, lanes: row.get(6)? }),
             None => None,
         };
-        Ok(Record { id: row.get(0)?, mode, wrapped: row.get(2)?, stretch })
+        Ok(Record { id: row.get(0)?, mode, wrapped: row.get(2)?, stretch, replaced: row.get(7)? })
     })
     .optional()
 }
@@ -138,9 +140,11 @@ pub fn record(c: &Connection) -> rusqlite::Result<Option<Record>> {
 pub fn set_record(tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
     let stretch = record.stretch.as_ref();
     tx.execute(
-        "INSERT INTO vault (one, id, mode, wrapped, salt, memory_kib, passes, lanes) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO vault (one, id, mode, wrapped, salt, memory_kib, passes, lanes, replaced)
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (one) DO UPDATE SET mode = excluded.mode, wrapped = excluded.wrapped, salt = excluded.salt,
-           memory_kib = excluded.memory_kib, passes = excluded.passes, lanes = excluded.lanes",
+           memory_kib = excluded.memory_kib, passes = excluded.passes, lanes = excluded.lanes,
+           replaced = excluded.replaced",
         params![
             record.id,
             mode_name(record.mode),
@@ -149,6 +153,7 @@ pub fn set_record(tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<()>
             stretch.map(|it| it.memory_kib),
             stretch.map(|it| it.passes),
             stretch.map(|it| it.lanes),
+            record.replaced,
         ],
     )?;
     Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kith_proto::control::credential::VaultMode;
 use kith_proto::control::{ApiError, Code};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::seal::{Key, new_key};
@@ -13,6 +14,8 @@ use crate::files;
 
 /// The name of the key file in the data directory.
 const FILE: &str = "vault.key";
+/// Keeps this hash of a key apart from all others.
+const FINGERPRINT: &[u8] = b"kith-vault/1 key file";
 
 /// The places that are looked at. Every call blocks for a moment.
 #[derive(Debug, Clone)]
@@ -62,12 +65,15 @@ impl Places {
         Ok(key)
     }
 
-    /// Removes the file, if it is there.
-    pub fn remove_file(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// By which the key in the file is known again; `None` without a usable one.
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        let key = self.read_file().ok()?;
+        Some(Sha256::new().chain_update(FINGERPRINT).chain_update(key.expose()).finalize().into())
+    }
+
+    /// Removes the file if it holds this key: another one may belong to a database that is put back later.
+    pub fn remove(&self, fingerprint: &[u8; 32]) -> io::Result<()> {
+        if self.fingerprint().as_ref() == Some(fingerprint) { std::fs::remove_file(&self.file) } else { Ok(()) }
     }
 
     fn read_file(&self) -> Result<Key, ApiError> {

@@ -54,10 +54,8 @@ impl Lock {
         let record = store.read(book::record).await?.map(Arc::new);
         let places = Places::new(&data, credential);
         let mode = record.as_ref().map(|record| record.mode);
-        if mode.is_some_and(|mode| mode != VaultMode::File) {
-            // Left by a kill between the change of the key and the removal of the old one.
-            remove_file(&places, &tasks).await;
-        }
+        // Left by a kill between the change of the key and the removal of the old one.
+        remove_replaced(record.as_deref(), &places, &tasks).await;
         let locked = mode == Some(VaultMode::Passphrase);
         let state = Mutex::new(State { record, locked, ..State::default() });
         let idle = idle.filter(|idle| !idle.is_zero());
@@ -229,7 +227,6 @@ impl Lock {
     /// Makes the vault. Needs the turn.
     async fn make(self: &Arc<Self>, passphrase: Option<SecretText>) -> Result<Arc<Opened>, ApiError> {
         let places = self.places.clone();
-        let with_passphrase = passphrase.is_some();
         let work = move || {
             let key = Opened::new()?;
             let record = match passphrase {
@@ -243,9 +240,6 @@ impl Lock {
         };
         let (key, record) = self.tasks.blocking(work).await?;
         self.keep(record).await?;
-        if with_passphrase {
-            remove_file(&self.places, &self.tasks).await;
-        }
         self.hold(key.clone());
         self.tell().await;
         Ok(key)
@@ -261,26 +255,17 @@ impl Lock {
         let usual = self.places.usual();
         if new.is_some() || old.mode != usual {
             let (places, opened, mode) = (self.places.clone(), key.clone(), old.mode);
-            let work = move || match new {
-                Some(new) => under_passphrase(&opened, &new),
-                None => {
-                    // Only a vault in the mode `file` needs the file that lies there, and this one is in another.
-                    let kek = if usual == VaultMode::File && mode != VaultMode::File {
-                        let stale = |error| unusable(format!("cannot remove the old vault.key: {error}"));
-                        places.remove_file().map_err(stale)?;
-                        places.make_file()?
-                    } else {
-                        places.read(usual)?
-                    };
-                    wrapped(&opened, usual, &kek, None)
-                }
+            let work = move || {
+                let record = match new {
+                    Some(new) => under_passphrase(&opened, &new)?,
+                    // A file that lies there already was left by a kill in just this place, or is somebody's: it is kept.
+                    None => wrapped(&opened, usual, &places.read_or_make(usual)?, None)?,
+                };
+                let leaves_file = mode == VaultMode::File && record.mode != VaultMode::File;
+                Ok::<_, ApiError>(Record { replaced: leaves_file.then(|| places.fingerprint()).flatten(), ..record })
             };
-            let record = self.tasks.blocking(work).await?;
-            let in_file = record.mode == VaultMode::File;
-            self.keep(record).await?;
-            if !in_file {
-                remove_file(&self.places, &self.tasks).await;
-            }
+            let record = self.keep(self.tasks.blocking(work).await?).await?;
+            remove_replaced(Some(&record), &self.places, &self.tasks).await;
         }
         self.hold(key);
         self.tell().await;
@@ -288,15 +273,15 @@ impl Lock {
     }
 
     /// Writes the row, and leaves nothing of the old one in the database's log.
-    async fn keep(&self, record: Record) -> Result<(), ApiError> {
+    async fn keep(&self, record: Record) -> Result<Arc<Record>, ApiError> {
         let record = Arc::new(record);
         let row = record.clone();
         self.store.write(move |tx| book::set_record(tx, &row)).await?;
-        self.state().record = Some(record);
+        self.state().record = Some(record.clone());
         if let Err(error) = self.store.checkpoint().await {
             tracing::warn!(%error, "the old key of the vault stays in the database's log until the daemon stops");
         }
-        Ok(())
+        Ok(record)
     }
 
     /// The vault is unlocked from now on.
@@ -400,13 +385,14 @@ fn under_passphrase(key: &Opened, passphrase: &SecretText) -> Result<Record, Api
 }
 
 fn wrapped(key: &Opened, mode: VaultMode, kek: &Key, stretch: Option<Stretch>) -> Result<Record, ApiError> {
-    Ok(Record { id: *key.id(), mode, wrapped: key.wrap(book::mode_name(mode), kek)?, stretch })
+    Ok(Record { id: *key.id(), mode, wrapped: key.wrap(book::mode_name(mode), kek)?, stretch, replaced: None })
 }
 
-/// Removes a key file that is of no use any more; the next start tries again.
-async fn remove_file(places: &Places, tasks: &Tasks) {
+/// Removes the key file that another key took the place of; the next start tries again.
+async fn remove_replaced(record: Option<&Record>, places: &Places, tasks: &Tasks) {
+    let Some(replaced) = record.and_then(|record| record.replaced) else { return };
     let places = places.clone();
-    if let Err(error) = tasks.blocking(move || places.remove_file()).await {
+    if let Err(error) = tasks.blocking(move || places.remove(&replaced)).await {
         tracing::warn!(%error, "cannot remove the old vault.key");
     }
 }
