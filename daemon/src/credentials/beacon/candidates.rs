@@ -80,7 +80,7 @@ impl Candidates {
     }
 
     /// The next one to try, if there is one: of the source that had the fewest tries, the one that waits longest. Sources
-    /// that have [`AT_ONCE`] tries under way have to wait.
+    /// that have as many tries under way as are allowed at once have to wait.
     pub fn pick(&mut self) -> Option<Candidate> {
         let tries = |candidate: &Candidate| {
             let of = |source| {
