@@ -367,7 +367,7 @@ impl From<Error> for ApiError {
             ),
             Error::IsSelf => (Code::IsSelf, "kithctl peers lists the other devices"),
             Error::NoProtocol(Alpn::Pair) => (Code::PairingExpired, "run kithctl pair on the other device first"),
-            Error::NoProtocol(Alpn::Send | Alpn::Sync | Alpn::Share) | Error::Protocol(_) => {
+            Error::NoProtocol(Alpn::Send | Alpn::Sync | Alpn::Share | Alpn::Join) | Error::Protocol(_) => {
                 (Code::Protocol, "check the address, and that both devices run the same version of kithd")
             }
             Error::Address(..) => {

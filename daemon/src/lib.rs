@@ -22,6 +22,7 @@
 //! that knows everyone.
 
 pub mod clock;
+pub mod codes;
 pub mod config;
 pub mod credentials;
 pub mod crowd;
@@ -32,6 +33,7 @@ pub mod doors;
 pub mod event;
 pub mod files;
 pub mod guest;
+pub mod hello_store;
 pub mod hook;
 pub mod identity;
 pub mod pairing;

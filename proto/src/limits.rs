@@ -236,3 +236,72 @@ pub const SHARES: usize = 16;
 pub const SHARES_WAITING: usize = 32;
 /// What the other side of a share may say about a payload, in bytes.
 pub const SHARE_DETAIL: usize = 256;
+
+/// A sharing code with its payload as text (a ticket), in bytes.
+pub const SHARING_TICKET: usize = 6 << 10;
+/// The label of a sharing code, in bytes of UTF-8.
+pub const CODE_LABEL: usize = 128;
+/// Sharing codes that one device keeps, those that are over included.
+pub const SHARING_CODES: usize = 10_000;
+/// How long a code that is over is kept, so that whoever comes with it hears why it is: 90 days, in milliseconds.
+pub const CODE_KEPT_MS: u64 = 90 * 86_400_000;
+/// How long a code may be valid, at least and at most, in seconds: a minute, 30 days.
+pub const CODE_SECONDS: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
+/// Uses that a code may have, if they are counted.
+pub const CODE_USES: u32 = 100_000;
+/// Requests to join that may wait for somebody's answer.
+pub const JOIN_REQUESTS: usize = 1_000;
+/// How long a request to join may wait behind the end of its code, and a pending join is tried, in milliseconds: a day.
+pub const JOIN_GRACE_MS: u64 = 86_400_000;
+/// Joins of this device that are pending.
+pub const JOINS: usize = 100;
+/// Time for one JOIN and its RESULT, in seconds.
+pub const JOIN_SECONDS: u64 = 20;
+/// Devices at once that wait for their RESULT.
+pub const JOIN_QUEUE: usize = 48;
+/// Wrong proofs of one address, until it is not listened to for a while.
+pub const JOIN_BAD_PROOFS: u32 = 10;
+/// How long that is, in seconds.
+pub const JOIN_REST_SECONDS: u64 = 600;
+/// Addresses that wrong proofs are counted for; the oldest give way.
+pub const JOIN_ADDRESSES: usize = 1_024;
+/// Addresses of the issuer in a payload.
+pub const PAYLOAD_ADDRESSES: usize = 8;
+/// Hello stores that one device uses.
+pub const HELLO_STORES: usize = 4;
+/// The address of a hello store, in bytes.
+pub const HELLO_URL: usize = 256;
+/// A blob in a hello store, in bytes.
+pub const HELLO_BLOB: usize = 4096;
+/// How long a hello store keeps a blob, at least and at most, in seconds.
+pub const HELLO_SECONDS: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
+/// How long it does when nobody says, in seconds: 7 days.
+pub const HELLO_SECONDS_USUAL: u64 = 7 * 86_400;
+/// How long it remembers a blob that expired or was withdrawn, in milliseconds: a day.
+pub const HELLO_TOMBSTONE_MS: u64 = 86_400_000;
+/// Live blobs in a hello store, when nobody says otherwise …
+pub const HELLO_BLOBS: u64 = 16_384;
+/// … and their bytes.
+pub const HELLO_BYTES: u64 = 64 << 20;
+/// New blobs an hour of one source (an IPv4 address, or a /64 of IPv6).
+pub const HELLO_PUTS_PER_HOUR: u32 = 30;
+/// Live blobs of one source.
+pub const HELLO_LIVE_PER_SOURCE: u32 = 64;
+/// Lookups an hour of one source.
+pub const HELLO_GETS_PER_HOUR: u32 = 120;
+/// Lookups of one source that find nothing, until it has to rest.
+pub const HELLO_MISSES: u32 = 20;
+/// How long that is, in seconds.
+pub const HELLO_REST_SECONDS: u64 = 600;
+/// Sources whose requests are counted; the oldest give way.
+pub const HELLO_SOURCES: usize = 65_536;
+/// The text of an owner's token, in bytes.
+pub const HELLO_TOKEN: std::ops::RangeInclusive<usize> = 16..=128;
+/// How long one store may take to answer a lookup, in seconds.
+pub const HELLO_LOOKUP_SECONDS: u64 = 5;
+/// Stores that are asked at once.
+pub const HELLO_LOOKUPS: usize = 4;
+/// The longest answer on the local door, in bytes, its newline included: lists of thousands of devices.
+pub const CONTROL_ANSWER: usize = 16 << 20;
+/// Members of a journal that are named wherever it is shown; `journals.show` names all of them.
+pub const MEMBERS_SHOWN: usize = 50;

@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("../../migrations/0002_guests.sql"),
     include_str!("../../migrations/0003_journals.sql"),
     include_str!("../../migrations/0004_credentials.sql"),
+    include_str!("../../migrations/0005_codes.sql"),
 ];
 
 /// Brings the database to the newest version. Before the first step of an existing one, a copy is put beside it.

@@ -80,6 +80,7 @@ pub fn journal(
         history: listed.history,
         recovered: listed.recovered,
         known_by: shown.iter().filter(|member| member.current).count() as u64,
+        member_count: shown.len() as u64,
         members: shown,
         since: Some(time(listed.created_ms)),
         cursor: cursor(&Shelf::epoch(book), Shelf::top(book)?),

@@ -44,6 +44,7 @@ pub struct Tls {
     send: Arc<ServerConfig>,
     sync: Arc<ServerConfig>,
     share: Arc<ServerConfig>,
+    join: Arc<ServerConfig>,
     refusal: Arc<ServerConfig>,
 }
 
@@ -76,6 +77,7 @@ impl Tls {
             send: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Send)?),
             sync: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Sync)?),
             share: Arc::new(server(Expect::Trusted(trust.watch()), Alpn::Share)?),
+            join: Arc::new(server(Expect::Anybody, Alpn::Join)?),
             provider,
             certified,
             certificate_hash,
@@ -89,6 +91,7 @@ impl Tls {
             Alpn::Send => self.send.clone(),
             Alpn::Sync => self.sync.clone(),
             Alpn::Share => self.share.clone(),
+            Alpn::Join => self.join.clone(),
         }
     }
 

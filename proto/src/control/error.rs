@@ -128,6 +128,8 @@ codes! {
     AccessDenied = "access_denied", Denied;
     /// The vault has another passphrase.
     WrongPassphrase = "wrong_passphrase", Denied;
+    /// The issuer of the sharing code said no.
+    JoinDenied = "join_denied", Denied;
     /// The caller could not read this file itself.
     FileDenied = "file_denied", Denied;
     /// No peer has this id, prefix or name.
@@ -150,6 +152,12 @@ codes! {
     DatabaseNotFound = "database_not_found", NotFound;
     /// No share has this id.
     ShareNotFound = "share_not_found", NotFound;
+    /// No sharing code has this id or label, or nobody knows the code.
+    CodeNotFound = "code_not_found", NotFound;
+    /// No request to join has this id.
+    RequestNotFound = "request_not_found", NotFound;
+    /// No join has this id.
+    JoinNotFound = "join_not_found", NotFound;
     /// Nothing was staged under this name on this connection.
     StagedNotFound = "staged_not_found", NotFound;
     /// No such file or directory here.
@@ -174,10 +182,22 @@ codes! {
     VaultUnusable = "vault_unusable", Conflict;
     /// A database uses this secret.
     SecretInUse = "secret_in_use", Conflict;
+    /// The sharing code's time is over.
+    CodeExpired = "code_expired", Conflict;
+    /// The sharing code was used as often as it may be.
+    CodeUsedUp = "code_used_up", Conflict;
+    /// The sharing code was withdrawn.
+    CodeRevoked = "code_revoked", Conflict;
+    /// What the sharing code is for is not there any more.
+    ResourceGone = "resource_gone", Conflict;
     /// The address leads back to this device.
     IsSelf = "is_self", Conflict;
     /// The peer cannot be reached now.
     PeerOffline = "peer_offline", Unavailable;
+    /// Somebody at the issuer's has to say yes first.
+    ApprovalPending = "approval_pending", Unavailable;
+    /// No hello store could be asked.
+    StoreUnreachable = "store_unreachable", Unavailable;
     /// The time for pairing ran out, or nobody shows a PIN there.
     PairingExpired = "pairing_expired", Unavailable;
     /// Nobody answered in the time allowed.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::code::{CodeJoin, IssuedCode, JoinRequest};
 use super::credential::{Share, Vault};
 use super::journal::{Conflict, Journal, Recovered, SyncSession};
 use super::types::{Pairing, Peer, Question, Transfer, Window};
@@ -58,6 +59,12 @@ pub enum Fact {
     VaultUpdated(Vault),
     /// A share of credentials took a step. Never carries its code, nor what is shared.
     ShareUpdated(Share),
+    /// A sharing code was issued, used, revoked, is over, or was brought to a store.
+    CodeUpdated(IssuedCode),
+    /// A device came by a code and waits for an answer, or got one.
+    RequestUpdated(JoinRequest),
+    /// Joining by a code took a step.
+    JoinUpdated(Box<CodeJoin>),
 }
 
 impl Fact {
@@ -80,6 +87,9 @@ impl Fact {
         "sync:error",
         "vault:updated",
         "share:updated",
+        "code:updated",
+        "request:updated",
+        "join:updated",
     ];
 
     /// The kind as it crosses the door.
@@ -102,6 +112,9 @@ impl Fact {
             Self::SyncError(_) => "sync:error",
             Self::VaultUpdated(_) => "vault:updated",
             Self::ShareUpdated(_) => "share:updated",
+            Self::CodeUpdated(_) => "code:updated",
+            Self::RequestUpdated(_) => "request:updated",
+            Self::JoinUpdated(_) => "join:updated",
         }
     }
 
@@ -125,6 +138,9 @@ impl Fact {
             }
             Self::VaultUpdated(vault) => serde_json::to_value(vault),
             Self::ShareUpdated(share) => serde_json::to_value(share),
+            Self::CodeUpdated(code) => serde_json::to_value(code),
+            Self::RequestUpdated(request) => serde_json::to_value(request),
+            Self::JoinUpdated(join) => serde_json::to_value(join),
         }
         .unwrap_or(Value::Null)
     }

@@ -46,8 +46,12 @@ pub struct Journal {
     pub history: u64,
     /// Entries that came back from before the horizon and wait for somebody to decide.
     pub recovered: u64,
-    /// The devices that it is shared with, without this one.
+    /// The devices that it is shared with, without this one: at most [`crate::limits::MEMBERS_SHOWN`] of them, but all in
+    /// `journals.show`.
     pub members: Vec<Member>,
+    /// How many there are.
+    #[serde(default)]
+    pub member_count: u64,
     /// How many of them have everything that is here.
     pub known_by: u64,
     /// When it came to this device.

@@ -4,6 +4,7 @@
 //! method   every method: its name, the access it needs, its parameters and its result, as types
 //! types    the nouns that methods and events carry: peers, pairings, transfers, policies
 //! journal  journals, entries and syncing: nouns, parameters, results
+//! code     sharing codes, on both sides: nouns, parameters, results
 //! credential  the vault, secrets, databases and handing them over: nouns, parameters, results
 //! event    facts and how they are subscribed to
 //! error    kinds, codes and hints; the one table from kinds to RPC codes and exit codes
@@ -12,6 +13,7 @@
 //! The envelope itself (`id`, `method`, `params`, `result`, `error`) is [`Request`] and [`Response`]. Results are read
 //! leniently and parameters strictly: a daemon refuses what it does not know, a client ignores it.
 
+pub mod code;
 pub mod credential;
 pub mod error;
 pub mod event;

@@ -5,12 +5,14 @@
 //! qr     the text of the QR that a receiver shows
 //! hash   the certificate hash that people compare
 //! label  from a file name that a guest chose to one that is safe here
+//! hello  the hello store: requests and what they carry
 //! psi    the Photosphere app's way to hand credentials over
 //! ```
 //!
 //! Deliberately absent: HTTP, TLS, and who may do what when; see `guest` and `doors/guest` of the daemon.
 
 mod hash;
+pub mod hello;
 mod label;
 pub mod psi;
 mod qr;

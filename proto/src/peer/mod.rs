@@ -7,6 +7,7 @@
 //! proof      what follows from its key: tags and seals          wire   how messages are put into bytes
 //! offer      sending files and texts                                                      (kith-send/1)
 //! journal    entries, kept the same on several devices                                     (kith-sync/1)
+//! join       becoming a member by a sharing code                                           (kith-join/1)
 //! reconcile  what two sets differ in, by fingerprints of ranges
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! `type`; one that begins with [`offer::DATA`] is file content; journals have tags of their own ([`journal::wire`]). ALPN picks the protocol; there is no default one.
 
 pub mod cpace;
+pub mod join;
 pub mod journal;
 pub mod offer;
 pub mod pairing;
@@ -33,11 +35,13 @@ pub enum Alpn {
     Sync,
     /// Credentials; only trusted keys at the peer door. A receiver that waits under a short code has a door of its own.
     Share,
+    /// Any Ed25519 key may connect, and say one thing: JOIN.
+    Join,
 }
 
 impl Alpn {
     /// Every protocol of this build.
-    pub const ALL: [Self; 4] = [Self::Pair, Self::Send, Self::Sync, Self::Share];
+    pub const ALL: [Self; 5] = [Self::Pair, Self::Send, Self::Sync, Self::Share, Self::Join];
 
     /// The protocol id on the wire.
     pub const fn as_bytes(self) -> &'static [u8] {
@@ -46,6 +50,7 @@ impl Alpn {
             Self::Send => b"kith-send/1",
             Self::Sync => b"kith-sync/1",
             Self::Share => b"kith-share/1",
+            Self::Join => b"kith-join/1",
         }
     }
 

@@ -54,6 +54,9 @@ pub async fn subscribe(
         journals: engines.sync.journals().await?,
         syncs: engines.sync.status().await?,
         shares: engines.credentials.list(),
+        codes: Vec::new(),
+        requests: Vec::new(),
+        joins: Vec::new(),
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));
     Ok(SubscribeResult { cursor, boot_id: engines.boot_id.clone(), snapshot })

@@ -125,6 +125,7 @@ impl Door {
                 self.discovery.reached(channel.peer, channel.remote, Contact::Called);
                 self.credentials.serve(channel).await;
             }
+            Ok((Alpn::Join, channel)) => channel.close().await,
             Err(error) => tracing::debug!(%remote, %error, "a handshake failed"),
         }
         drop(place);

@@ -58,6 +58,9 @@ pub struct StatusResult {
     pub inbox: u64,
     /// Transfers that are not over.
     pub transfers: u64,
+    /// The port on which this device gives out the payloads of sharing codes, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello_port: Option<u16>,
 }
 
 /// `daemon.identity`

@@ -6,6 +6,7 @@ mod daemon;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::code as k;
 use super::credential as c;
 use super::journal as j;
 use super::types::{Conflict, Offers, Pairing, Peer, Question, Relation, Transfer, Window};
@@ -197,6 +198,26 @@ methods! {
     SharesDecline = "shares.decline", Secrets, c::ShareParams => c::Share;
     /// Calls a share off.
     SharesCancel = "shares.cancel", Secrets, c::ShareParams => c::Share;
+    /// Makes a code by which devices join a journal without anybody at this keyboard.
+    CodesIssue = "codes.issue", Administer, k::CodeIssueParams => k::CodeIssueResult;
+    /// The codes that this device issued.
+    CodesList = "codes.list", Observe, Empty => k::CodesResult;
+    /// One of them, and who came by it.
+    CodesShow = "codes.show", Observe, k::CodeParams => k::CodeShowResult;
+    /// Ends a code at once.
+    CodesRevoke = "codes.revoke", Administer, k::CodeRevokeParams => k::IssuedCode;
+    /// Devices that came by a code and wait for an answer.
+    CodesRequests = "codes.requests", Observe, Empty => k::RequestsResult;
+    /// Answers one of them.
+    CodesAnswer = "codes.answer", Administer, k::RequestAnswerParams => k::JoinRequest;
+    /// Looks up what a code is for.
+    JoinsBegin = "joins.begin", Administer, k::JoinBeginParams => k::CodeJoin;
+    /// Joins: the issuer is trusted, and asked until it gives its last word.
+    JoinsConfirm = "joins.confirm", Administer, k::JoinConfirmParams => k::CodeJoin;
+    /// Joins under way, and the last that ended.
+    JoinsList = "joins.list", Observe, Empty => k::JoinsResult;
+    /// Calls a join off.
+    JoinsCancel = "joins.cancel", Administer, k::JoinParams => k::CodeJoin;
 }
 
 /// No parameters.
@@ -255,6 +276,15 @@ pub struct Snapshot {
     /// Credentials on their way, and those that wait for a review.
     #[serde(default)]
     pub shares: Vec<c::Share>,
+    /// The sharing codes that this device issued.
+    #[serde(default)]
+    pub codes: Vec<k::IssuedCode>,
+    /// Devices that came by a code and wait for an answer.
+    #[serde(default)]
+    pub requests: Vec<k::JoinRequest>,
+    /// Joins under way, and the last that ended.
+    #[serde(default)]
+    pub joins: Vec<k::CodeJoin>,
 }
 
 /// `peers.list`, `trust.list`
