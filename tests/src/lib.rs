@@ -4,6 +4,7 @@
 //! host      a device: its own home, its daemon, its kithctl; pairing two of them
 //! door      the control socket by hand, for what kithctl would never say
 //! https     HTTPS by hand, byte by byte
+//! joiner    devices that join by a code, by hand
 //! guest     receive windows, and those who send to them as Tella's apps do
 //! lab       a LAN of network namespaces: cut, block, split, mute, slow down
 //! clock     a wall clock that is set while the daemon runs
@@ -27,6 +28,7 @@ pub mod fault;
 pub mod guest;
 pub mod host;
 pub mod https;
+pub mod joiner;
 pub mod lab;
 pub mod process;
 pub mod random;

@@ -19,5 +19,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         EntriesSubscribe SyncStart SyncStatus VaultStatus VaultLock VaultUnlock VaultPassphrase SecretsList SecretsView
         SecretsAdd SecretsEdit SecretsRemove SecretsImport DatabasesList DatabasesView DatabasesAdd DatabasesEdit
         DatabasesRemove SharesSend SharesReceive SharesList SharesReview SharesSave SharesDecline SharesCancel
+        CodesIssue CodesList CodesShow CodesRevoke CodesRequests CodesAnswer JoinsBegin JoinsConfirm JoinsList
+        JoinsCancel
     }
 });
