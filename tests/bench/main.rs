@@ -2,7 +2,7 @@
 //! the same machine. The contestants take turns; what is printed is the median.
 //!
 //! ```text
-//! cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals]
+//! cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals|joins]
 //! ```
 //!
 //! Source and target lie below DIR (the temporary directory unless told), both ends run here. `--quick` shows in a
@@ -11,6 +11,7 @@
 mod baseline;
 mod figures;
 mod guest;
+mod joins;
 mod journals;
 mod others;
 mod race;
@@ -30,6 +31,8 @@ pub struct Plan {
     pub small_size: usize,
     /// How many entries the largest journal has.
     pub entries: usize,
+    /// How many devices join by one code.
+    pub joins: u16,
     /// How often each contestant runs.
     pub rounds: usize,
     /// How long an idle daemon is watched, in seconds.
@@ -54,8 +57,13 @@ fn main() -> anyhow::Result<()> {
     }
     kith_tests::binaries::kithd();
     let mut table = table::Table::default();
-    let parts: [(&str, Part); 4] =
-        [("races", race::run), ("guest", guest::run), ("figures", figures::run), ("journals", journals::run)];
+    let parts: [(&str, Part); 5] = [
+        ("races", race::run),
+        ("guest", guest::run),
+        ("figures", figures::run),
+        ("journals", journals::run),
+        ("joins", joins::run),
+    ];
     for (name, run) in parts {
         if plan.only.as_deref().is_none_or(|only| only == name) {
             run(&plan, &mut table).context(name)?;
@@ -71,6 +79,7 @@ fn plan(words: &[&str]) -> anyhow::Result<Plan> {
         small: 5000,
         small_size: 4096,
         entries: 1_000_000,
+        joins: 1_000,
         rounds: 5,
         idle: 30,
         dir: std::env::temp_dir(),
@@ -79,11 +88,17 @@ fn plan(words: &[&str]) -> anyhow::Result<Plan> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
-            "--quick" => plan = Plan { large: 64 << 20, small: 500, entries: 10_000, rounds: 2, idle: 5, ..plan },
+            "--quick" => {
+                plan = Plan { large: 64 << 20, small: 500, entries: 10_000, joins: 100, rounds: 2, idle: 5, ..plan }
+            }
             "--rounds" => plan.rounds = words.next().context("--rounds N")?.parse()?,
             "--dir" => plan.dir = std::path::absolute(words.next().context("--dir DIR")?)?,
-            "--only" => plan.only = Some((*words.next().context("--only races|guest|figures|journals")?).to_owned()),
-            _ => bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals]"),
+            "--only" => {
+                plan.only = Some((*words.next().context("--only races|guest|figures|journals|joins")?).to_owned())
+            }
+            _ => {
+                bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals|joins]")
+            }
         }
     }
     Ok(plan)

@@ -50,6 +50,7 @@
 //! vault_leaks    where values are not: files, logs, events, memory
 //! vault_kills    kill -9 while the vault changes
 //! shares         credentials between paired devices
+//! codes          sharing codes: whoever comes with one, however many at once
 //!
 //! support     what several of these need
 //! journals    journals as an app has them
@@ -58,6 +59,7 @@
 //! ```
 
 mod cli;
+mod codes;
 mod conflicts;
 mod contract;
 mod doors;

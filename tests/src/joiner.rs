@@ -1,8 +1,9 @@
 //! Devices that join by a code, by hand: a key, a connection, one frame each way. Nothing of the daemon's own code.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kith_proto::id::PublicKey;
 use kith_proto::limits;
@@ -13,14 +14,86 @@ use kith_proto::peer::pairing::EXPORTER_LABEL;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::PATIENCE;
-use crate::https::Anybody;
+use serde_json::{Value, json};
+
+use crate::host::Host;
+use crate::https::{Anybody, Caller};
+use crate::{PATIENCE, wait};
+
+/// A code, with all that a device needs to join by it without looking anything up.
+pub struct Issued {
+    /// What the issuer calls it.
+    pub id: String,
+    /// The code itself.
+    pub code: SharingCode,
+    /// As it was shown.
+    pub text: String,
+    /// Who issued it.
+    pub issuer: PublicKey,
+    /// What it shares.
+    pub resource: JournalId,
+}
+
+/// Lets `host` make a code for a journal; `more` are further parameters of `codes.issue`.
+#[track_caller]
+pub fn issue(host: &Host, journal: &str, more: Value) -> Issued {
+    let mut params = json!({"kind": "journal", "resource": journal, "approval": "auto"});
+    let more = more.as_object().expect("parameters").clone();
+    params.as_object_mut().expect("parameters").extend(more);
+    let mut door = host.door();
+    let issued = door.call("codes.issue", params);
+    let identity = door.call("daemon.identity", json!({}));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    Issued {
+        id: text(&issued["id"]),
+        code: SharingCode::parse(&text(&issued["code"])).expect("a code"),
+        text: text(&issued["code"]),
+        issuer: text(&identity["public_key"]).parse().expect("a key"),
+        resource: JournalId::parse(&text(&issued["resource"])).expect("an id"),
+    }
+}
+
+/// Where the peer door of a host on this machine is.
+#[track_caller]
+pub fn peer_door(host: &Host) -> SocketAddr {
+    let port = host.status()["peer_port"].as_u64().and_then(|port| port.try_into().ok());
+    SocketAddr::new(host.ip(), port.expect("a port"))
+}
+
+/// A device that tries until it is answered for good.
+pub fn join_until_told(joiner: &Joiner, door: &Mutex<SocketAddr>, issued: &Issued) -> JoinResult {
+    wait::until("an answer to a join", 3 * PATIENCE, || {
+        let address = *door.lock().unwrap_or_else(PoisonError::into_inner);
+        // The daemon may just be killed, or have no place: then again, as real devices do.
+        joiner.join(address, issued).ok().filter(|result| !result.reason.is_transient())
+    })
+}
+
+/// So many devices, on so many threads, each from an address of its own.
+pub fn crowd(threads: u16, devices: u16, door: &Mutex<SocketAddr>, issued: &Issued) -> Vec<(PublicKey, JoinResult)> {
+    let next = AtomicU16::new(0);
+    let told = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (next, told) = (&next, &told);
+            scope.spawn(move || {
+                while next.fetch_add(1, Ordering::SeqCst) < devices {
+                    let joiner = Joiner::new().from_loopback(thread + 1);
+                    let result = join_until_told(&joiner, door, issued);
+                    told.lock().unwrap_or_else(PoisonError::into_inner).push((joiner.key, result));
+                }
+            });
+        }
+    });
+    told.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A device that exists in this process only.
 pub struct Joiner {
     /// Who it is.
     pub key: PublicKey,
     config: Arc<ClientConfig>,
+    from: Option<IpAddr>,
 }
 
 impl Joiner {
@@ -43,15 +116,22 @@ impl Joiner {
             .with_client_auth_cert(vec![certificate.der().clone()], secret)
             .expect("an Ed25519 key");
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        Self { key, config: Arc::new(config) }
+        Self { key, config: Arc::new(config), from: None }
+    }
+
+    /// The same, from an address of its own: 127.0.x.y for the loopback, by a number.
+    #[must_use]
+    pub fn from_loopback(mut self, number: u16) -> Self {
+        let [high, low] = number.to_be_bytes();
+        self.from = Some(Ipv4Addr::new(127, 1, high, low.max(1)).into());
+        self
     }
 
     /// A connection to the peer door at `address`.
     pub fn dial(&self, address: SocketAddr) -> io::Result<Session> {
-        let tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
-        tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        let caller = Caller::new(address);
+        let caller = self.from.map_or(caller.clone(), |ip| caller.from(&ip.to_string()));
+        let tcp = caller.dial()?;
         let client = ClientConnection::new(self.config.clone(), ServerName::IpAddress(address.ip().into()))
             .map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(client, tcp);
@@ -68,16 +148,10 @@ impl Joiner {
         Join::new(&code.keys().proof, resource, issuer, &self.key, &exporter, name, 44_000).encode()
     }
 
-    /// Joins with `code`.
-    pub fn join(
-        &self,
-        address: SocketAddr,
-        code: &SharingCode,
-        issuer: &PublicKey,
-        resource: JournalId,
-    ) -> io::Result<JoinResult> {
+    /// Joins by a code.
+    pub fn join(&self, address: SocketAddr, issued: &Issued) -> io::Result<JoinResult> {
         let mut session = self.dial(address)?;
-        let frame = self.frame(&session, code, issuer, resource);
+        let frame = self.frame(&session, &issued.code, &issued.issuer, issued.resource);
         session.send(&frame)?;
         session.result()
     }
