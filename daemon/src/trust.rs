@@ -1,21 +1,30 @@
 //! Which devices are trusted, by their full keys. The snapshot lies in a `watch`, so that the TLS verifier can look a
 //! key up without asking anybody.
+//!
+//! ```text
+//! changes   trust as it changes within a transaction, perhaps beside other rooms' rows
+//! ```
+
+mod changes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kith_proto::control::types::{Offers, Peer, PeerRef, PeerState, Policy, Relation};
+use kith_proto::control::types::{Peer, PeerRef, PeerState, Policy, Relation};
 use kith_proto::control::{ApiError, Code};
 use kith_proto::id::PublicKey;
 use kith_proto::{limits, text};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::Transaction;
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::files;
 use crate::store::{self, Store};
+use changes::bounded;
+
+pub use changes::{Admitted, Changes, shown_name};
 
 /// How often the time of the last contact is written down at the most: often enough for a person, seldom enough for a
 /// disk.
@@ -42,6 +51,8 @@ pub struct Device {
     pub last_seen_ms: Option<i64>,
     /// When it was revoked.
     pub revoked_ms: Option<i64>,
+    /// It came by a code while this daemon ran, and calls by itself: nobody has to dial it first. Not written down.
+    pub calls: bool,
 }
 
 impl Device {
@@ -81,24 +92,30 @@ impl Device {
 /// Everything that is known of trust at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// By key.
-    pub devices: BTreeMap<PublicKey, Device>,
+    /// By key. A change replaces those that it is about, and no others.
+    pub devices: BTreeMap<PublicKey, Arc<Device>>,
     /// Counts the changes; another one means another snapshot.
     generation: i64,
 }
 
 impl Snapshot {
+    /// The device with this key, if it is or was trusted.
+    pub fn get(&self, key: &PublicKey) -> Option<&Device> {
+        self.devices.get(key).map(|device| &**device)
+    }
+
     /// The device with this key, if it is trusted now.
     pub fn trusted(&self, key: &PublicKey) -> Option<&Device> {
-        self.devices.get(key).filter(|device| device.is_trusted())
+        self.get(key).filter(|device| device.is_trusted())
     }
 
     /// The device that `wanted` names: an id, a unique prefix of one, or a name. Trusted ones win over revoked ones.
     pub fn find(&self, wanted: &str) -> Result<&Device, ApiError> {
-        let trusted = self.devices.values().filter(|device| device.is_trusted());
+        let all = || self.devices.values().map(|device| &**device);
+        let trusted = all().filter(|device| device.is_trusted());
         match pick(wanted, trusted.map(|device| (device.as_ref(), device))) {
             Err(error) if error.code == Code::PeerNotFound => {
-                let revoked = self.devices.values().filter(|device| !device.is_trusted());
+                let revoked = all().filter(|device| !device.is_trusted());
                 pick(wanted, revoked.map(|device| (device.as_ref(), device)))
             }
             found => found,
@@ -107,9 +124,9 @@ impl Snapshot {
 
     /// Another trusted device of the same name.
     pub fn same_name(&self, key: &PublicKey, name: &str) -> Option<&Device> {
-        self.devices.values().find(|device| {
-            device.is_trusted() && device.key != *key && device.shown_name().to_lowercase() == name.to_lowercase()
-        })
+        let name = name.to_lowercase();
+        let mut trusted = self.devices.values().map(|device| &**device).filter(|device| device.is_trusted());
+        trusted.find(|device| device.key != *key && device.shown_name().to_lowercase() == name)
     }
 }
 
@@ -147,15 +164,15 @@ pub fn pick<T>(wanted: &str, candidates: impl Iterator<Item = (PeerRef, T)>) -> 
 pub struct Trust {
     store: Store,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Remembers the generation outside the database.
-    witness: PathBuf,
+    /// Remembers the generation outside the database; one writes at a time.
+    witness: Arc<Mutex<PathBuf>>,
     restored: bool,
 }
 
 impl Trust {
     /// Reads what the database knows. `witness` is the file that tells a restored backup (D35).
     pub async fn open(store: Store, witness: PathBuf) -> Result<Self, store::Error> {
-        let snapshot = store.read(load).await?;
+        let snapshot = store.read(changes::load).await?;
         let seen: Option<i64> = std::fs::read_to_string(&witness).ok().and_then(|text| text.trim().parse().ok());
         let restored = seen.is_some_and(|seen| seen > snapshot.generation);
         if restored {
@@ -164,7 +181,12 @@ impl Trust {
                  devices revoked since then are trusted again. Look at `kithctl trust list`"
             );
         }
-        Ok(Self { store, snapshot: watch::Sender::new(Arc::new(snapshot)), witness, restored })
+        Ok(Self {
+            store,
+            snapshot: watch::Sender::new(Arc::new(snapshot)),
+            witness: Arc::new(Mutex::new(witness)),
+            restored,
+        })
     }
 
     /// The state now.
@@ -182,6 +204,43 @@ impl Trust {
         self.restored
     }
 
+    /// One transaction of the caller's, in which trust may change beside what else belongs together. When this returns,
+    /// or anybody else's next transaction begins, the snapshot says what is written; nobody has to wait for that.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, &mut Changes) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, store::Error> {
+        let snapshot = self.snapshot.clone();
+        let work = move |tx: &Transaction<'_>| {
+            let mut changes = Changes::default();
+            let result = work(tx, &mut changes)?;
+            let changed = changes.settle(tx)?;
+            Ok((result, changed))
+        };
+        // On the thread of the database, in the order of the commits, also where nobody waits for it any more.
+        let publish = move |(result, changed): (T, Option<changes::Changed>)| {
+            let anything = changed.is_some();
+            if let Some(changed) = changed {
+                let new = changed.applied_to(&snapshot.borrow());
+                snapshot.send_replace(Arc::new(new));
+            }
+            (result, anything)
+        };
+        let (result, changed) = self.store.write_then(work, publish).await?;
+        if changed {
+            self.note_generation();
+        }
+        Ok(result)
+    }
+
+    fn note_generation(&self) {
+        let witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.snapshot().generation;
+        if let Err(error) = files::write_atomic(&witness, format!("{generation}\n").as_bytes(), 0o600) {
+            tracing::warn!(%error, "cannot note the change of trust outside the database");
+        }
+    }
+
     /// Trusts a device from now on. Pairing again with the same key refreshes the name and keeps the policy.
     pub async fn pair(
         &self,
@@ -191,38 +250,15 @@ impl Trust {
         address: Option<SocketAddr>,
     ) -> Result<Arc<Snapshot>, store::Error> {
         let now = clock::now_ms();
-        self.change(move |tx| {
-            let old = load_one(tx, &key)?;
-            let again = old.as_ref().is_some_and(Device::is_trusted);
-            let mut device = old.filter(Device::is_trusted).unwrap_or(Device {
-                key,
-                name: String::new(),
-                our_name: None,
-                relation,
-                policy: Policy::default(),
-                addresses: Vec::new(),
-                paired_ms: now,
-                last_seen_ms: None,
-                revoked_ms: None,
-            });
-            device.name = name;
-            device.relation = relation;
-            device.last_seen_ms = Some(now);
-            if again {
-                device.policy.offers = bounded(device.relation, device.policy.offers);
-            }
-            if let Some(address) = address {
-                remember(&mut device.addresses, address);
-            }
-            save(tx, &device)
-        })
-        .await
+        self.write(move |tx, changes| changes.pair(tx, key, name, relation, address, now)).await?;
+        Ok(self.snapshot())
     }
 
     /// Ends the trust in a device and keeps a tombstone.
     pub async fn revoke(&self, key: PublicKey) -> Result<Arc<Snapshot>, store::Error> {
         let now = clock::now_ms();
-        self.edit(key, move |device| device.revoked_ms = Some(now)).await
+        self.write(move |tx, changes| changes.revoke(tx, &key, now)).await?;
+        Ok(self.snapshot())
     }
 
     /// Gives a device a name of our own; an empty one goes back to its own.
@@ -277,173 +313,17 @@ impl Trust {
         key: PublicKey,
         edit: impl FnOnce(&mut Device) + Send + 'static,
     ) -> Result<Arc<Snapshot>, store::Error> {
-        self.change(move |tx| match load_one(tx, &key)? {
-            Some(mut device) => {
-                edit(&mut device);
-                save(tx, &device)
-            }
-            None => Ok(()),
-        })
-        .await
-    }
-
-    async fn change(
-        &self,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
-    ) -> Result<Arc<Snapshot>, store::Error> {
-        let new = self
-            .store
-            .write(move |tx| {
-                change(tx)?;
-                tx.execute("UPDATE trust_generation SET generation = generation + 1", [])?;
-                load(tx)
-            })
-            .await?;
-        let new = Arc::new(new);
-        // Two changes may come back in either order; the newer one stays.
-        self.snapshot.send_if_modified(|old| {
-            let newer = new.generation > old.generation;
-            if newer {
-                *old = new.clone();
-            }
-            newer
-        });
-        if let Err(error) = files::write_atomic(&self.witness, format!("{}\n", new.generation).as_bytes(), 0o600) {
-            tracing::warn!(%error, "cannot note the change of trust outside the database");
-        }
-        Ok(new)
+        self.write(move |tx, changes| changes.edit(tx, &key, edit)).await?;
+        Ok(self.snapshot())
     }
 }
 
-/// A guest's offers always ask.
-fn bounded(relation: Relation, offers: Offers) -> Offers {
-    if relation == Relation::Guest && offers == Offers::Auto { Offers::Ask } else { offers }
-}
-
+/// Newest first, and not too many.
 fn remember(addresses: &mut Vec<SocketAddr>, address: SocketAddr) {
     addresses.retain(|old| *old != address);
     addresses.insert(0, address);
     addresses.truncate(limits::PEER_ADDRESSES);
 }
 
-const COLUMNS: &str =
-    "public_key, name, our_name, relation, policy, addresses, paired_ms, last_seen_ms, revoked_ms FROM device";
-
-fn load(connection: &Connection) -> rusqlite::Result<Snapshot> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS}"))?;
-    let devices = statement.query_map([], from_row)?.map(|row| row.map(|device| (device.key, device)));
-    Ok(Snapshot {
-        devices: devices.collect::<Result<_, _>>()?,
-        generation: connection.query_row("SELECT generation FROM trust_generation", [], |row| row.get(0))?,
-    })
-}
-
-fn load_one(connection: &Connection, key: &PublicKey) -> rusqlite::Result<Option<Device>> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} WHERE public_key = ?1"))?
-        .query_row([&key.0[..]], from_row)
-        .optional()
-}
-
-fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Device> {
-    let relation: String = row.get(3)?;
-    Ok(Device {
-        key: PublicKey(row.get(0)?),
-        name: row.get(1)?,
-        our_name: row.get(2)?,
-        relation: if relation == "own" { Relation::Own } else { Relation::Guest },
-        policy: store::json(row, 4)?,
-        addresses: store::json(row, 5)?,
-        paired_ms: row.get(6)?,
-        last_seen_ms: row.get(7)?,
-        revoked_ms: row.get(8)?,
-    })
-}
-
-fn save(tx: &Transaction<'_>, device: &Device) -> rusqlite::Result<()> {
-    let relation = if device.relation == Relation::Own { "own" } else { "guest" };
-    tx.prepare_cached(
-        "INSERT OR REPLACE INTO device (public_key, name, our_name, relation, policy, addresses, paired_ms,
-                                        last_seen_ms, revoked_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
-        &device.key.0[..],
-        device.name,
-        device.our_name,
-        relation,
-        store::to_json(&device.policy)?,
-        store::to_json(&device.addresses)?,
-        device.paired_ms,
-        device.last_seen_ms,
-        device.revoked_ms
-    ])?;
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn trust(dir: &std::path::Path) -> Trust {
-        Trust::open(Store::open(&dir.join("kith.db")).unwrap(), dir.join("generation")).await.unwrap()
-    }
-
-    fn key(byte: u8) -> PublicKey {
-        PublicKey([byte; 32])
-    }
-
-    #[tokio::test]
-    async fn revoked_devices_stay_as_tombstones_until_they_pair_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let trust = trust(dir.path()).await;
-        let auto = Policy { offers: Offers::Auto, ..Policy::default() };
-        trust.pair(key(1), "nas".to_owned(), Relation::Own, None).await.unwrap();
-        trust.set_policy(key(1), Relation::Own, auto.clone()).await.unwrap();
-        assert_eq!(trust.snapshot().trusted(&key(1)).unwrap().policy, auto);
-        trust.revoke(key(1)).await.unwrap();
-        assert!(trust.snapshot().trusted(&key(1)).is_none());
-        assert!(trust.snapshot().find("nas").unwrap().revoked_ms.is_some());
-        trust.pair(key(1), "nas".to_owned(), Relation::Own, None).await.unwrap();
-        assert_eq!(trust.snapshot().trusted(&key(1)).unwrap().policy, Policy::default(), "trust begins anew");
-    }
-
-    #[tokio::test]
-    async fn d26_same_key_stays_and_same_name_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let trust = trust(dir.path()).await;
-        trust.pair(key(1), "nas".to_owned(), Relation::Own, None).await.unwrap();
-        trust.pair(key(2), "NAS".to_owned(), Relation::Own, None).await.unwrap();
-        let snapshot = trust.snapshot();
-        assert_eq!(snapshot.devices.len(), 2);
-        assert_eq!(snapshot.same_name(&key(2), "NAS").unwrap().key, key(1));
-        assert_eq!(snapshot.find("nas").unwrap_err().code, Code::PeerAmbiguous);
-        assert_eq!(snapshot.find(&key(2).device_id().to_string()).unwrap().key, key(2));
-        assert_eq!(snapshot.find("attic").unwrap_err().code, Code::PeerNotFound);
-    }
-
-    #[tokio::test]
-    async fn a_guest_always_asks() {
-        let dir = tempfile::tempdir().unwrap();
-        let trust = trust(dir.path()).await;
-        trust.pair(key(1), "nas".to_owned(), Relation::Guest, None).await.unwrap();
-        let auto = Policy { offers: Offers::Auto, ..Policy::default() };
-        trust.set_policy(key(1), Relation::Guest, auto).await.unwrap();
-        assert_eq!(trust.snapshot().trusted(&key(1)).unwrap().policy.offers, Offers::Ask);
-    }
-
-    #[tokio::test]
-    async fn d35_a_restored_database_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = trust(dir.path()).await;
-        first.pair(key(1), "nas".to_owned(), Relation::Own, None).await.unwrap();
-        assert!(!first.restored());
-        first.store.read(|c| c.execute("VACUUM INTO ?1", [c.path().unwrap().to_owned() + ".backup"])).await.unwrap();
-        first.revoke(key(1)).await.unwrap();
-        drop(first);
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(dir.path().join(format!("kith.db{suffix}")));
-        }
-        std::fs::rename(dir.path().join("kith.db.backup"), dir.path().join("kith.db")).unwrap();
-        assert!(trust(dir.path()).await.restored());
-    }
-}
+mod tests;

@@ -101,7 +101,7 @@ impl Engine {
     pub(super) async fn load_inbox(&self) -> Result<(), store::Error> {
         let trust = self.trust.snapshot();
         for offered in self.vault.offered().await? {
-            let peer = match trust.devices.get(&offered.peer) {
+            let peer = match trust.get(&offered.peer) {
                 Some(device) => device.as_ref().into(),
                 None => Party {
                     id: Some(offered.peer.device_id()),

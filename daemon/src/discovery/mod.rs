@@ -156,7 +156,7 @@ impl Discovery {
     /// A device by its key: one that is or was trusted, or is in sight under its id.
     pub fn view(&self, key: &PublicKey) -> Option<Peer> {
         let (seen, trust) = (self.snapshot(), self.trust.snapshot());
-        let (sighting, device) = (seen.peers.get(&key.device_id()), trust.devices.get(key));
+        let (sighting, device) = (seen.peers.get(&key.device_id()), trust.get(key));
         (sighting.is_some() || device.is_some()).then(|| merge(sighting, device))
     }
 
@@ -208,7 +208,7 @@ impl Discovery {
 /// Devices by id; a trusted one hides a revoked one.
 fn by_id(trust: &trust::Snapshot) -> impl Iterator<Item = (DeviceId, &Device)> {
     let of = |trusted| trust.devices.values().filter(move |device| device.is_trusted() == trusted);
-    of(false).chain(of(true)).map(|device| (device.key.device_id(), device))
+    of(false).chain(of(true)).map(|device| (device.key.device_id(), &**device))
 }
 
 /// A device as the local door shows it: what was seen of it, and what is known of it.

@@ -298,7 +298,7 @@ impl Table {
     }
 
     fn device(&self, id: &DeviceId) -> Option<&Device> {
-        self.trust.devices.get(self.keys.get(id)?)
+        self.trust.get(self.keys.get(id)?)
     }
 
     fn is_trusted(&self, id: &DeviceId) -> bool {

@@ -112,11 +112,22 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.write_then(work, |result| result).await
+    }
+
+    /// As [`Store::write`], and `then` after the commit, before any other work begins, also where nobody waits any more.
+    pub async fn write_then<T, U, F, G>(&self, work: F, then: G) -> Result<U, Error>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
+    {
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
-            Ok(result)
+            Ok(then(result))
         })
         .await
     }

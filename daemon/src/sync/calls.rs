@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// Tells of what a step of a session brought, after its commit.
-    pub(super) async fn tell(&self, peer: &PublicKey, report: &mut Report) {
+    pub(super) async fn tell(self: &Arc<Self>, peer: &PublicKey, report: &mut Report) {
         let changed = std::mem::take(&mut report.changed);
         if !changed.is_empty() {
             self.entries_changed(changed.into_iter().collect(), Some(*peer)).await;

@@ -1,7 +1,7 @@
 //! What the local door asks of journals and their members.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use kith_proto::control::event::Fact;
 use kith_proto::control::journal::Journal;
@@ -13,6 +13,7 @@ use kith_proto::{limits, text};
 use tokio::time::Instant;
 
 use super::book::{self, Book, Listed, State};
+use super::resources::{let_in, may_put_out, put_out};
 use super::session::now_ms;
 use super::{Engine, Sync, view};
 use crate::identity::Identity;
@@ -83,23 +84,15 @@ impl Sync {
     pub async fn share(&self, wanted: String, peer: PublicKey) -> Result<Journal, ApiError> {
         let identity = self.0.identity.clone();
         let name = self.0.trust.snapshot().trusted(&peer).map(|device| device.name.clone()).unwrap_or_default();
-        let name = text::cut(&name, limits::DEVICE_NAME).to_owned();
         let circle = self.0.circle();
         let id = self
             .0
             .decide(move |book| {
                 let journal = decided!(active(book, &wanted)?);
                 let mut members = decided!(shareable(book, &journal, &identity)?);
-                let own = circle.own.contains(&peer);
-                if let Some(record) = members.change(&peer, &name, own, true, &identity.public()) {
-                    let full = members.records().count() >= limits::JOURNAL_MEMBERS && members.record(&peer).is_none();
-                    if full {
-                        return Ok(Err(ApiError::new(Code::TooLarge, "the journal has too many members")));
-                    }
-                    members.merge(&[sign(&identity, &journal.id, record)]);
-                    book.set_members(&journal, &members)?;
-                }
-                Ok(Ok(journal.id))
+                let_in(book, &identity, &circle, &journal, &mut members, &peer, &name)?;
+                let full = || ApiError::new(Code::TooLarge, "the journal has too many members");
+                Ok(if members.contains(&peer) { Ok(journal.id) } else { Err(full()) })
             })
             .await?;
         self.0.members_changed(&id, [peer]).await
@@ -117,18 +110,11 @@ impl Sync {
                 let candidates = members.devices().into_iter().filter(|device| *device != identity.public());
                 let named = candidates.map(|device| (view::member(&trust, &members, &device), device));
                 let peer = decided!(trust::pick(&wanted_peer, named.collect::<Vec<_>>().into_iter()));
-                let own = identity.public();
-                if peer == members.resource().creator || (members.may_admit(&peer) && own != members.resource().creator)
-                {
+                if !may_put_out(&identity, &members, &peer) {
                     let message = "only the device that made the journal removes those that may share it";
                     return Ok(Err(ApiError::new(Code::AccessDenied, message)));
                 }
-                // What the removed one signed counts for nothing from now on: what shall stay is signed anew.
-                let mut records = if own == members.resource().creator { members.signed_by(&peer) } else { Vec::new() };
-                records.extend(members.change(&peer, "", false, false, &own));
-                let records: Vec<_> = records.into_iter().map(|it| sign(&identity, &journal.id, it)).collect();
-                members.merge(&records);
-                book.set_members(&journal, &members)?;
+                put_out(book, &identity, &journal, &mut members, &peer)?;
                 Ok(Ok((journal.id, peer)))
             })
             .await?;
@@ -168,8 +154,7 @@ impl Sync {
                 let others = book.others(&journal)?;
                 let own = identity.public();
                 if let Some(record) = members.change(&own, "", false, false, &own) {
-                    members.merge(&[sign(&identity, &journal.id, record)]);
-                    book.set_members(&journal, &members)?;
+                    book.merge_members(&journal, &mut members, &[sign(&identity, &journal.id, record)])?;
                 }
                 book.leave(&journal)?;
                 Ok(Ok(others))
@@ -230,12 +215,31 @@ impl Engine {
     }
 
     /// Somebody was introduced: the journals as they are now.
-    pub(super) async fn tell_of_journals(&self) {
-        let (trust, this) = (self.trust.snapshot(), self.this());
-        match self.read(move |book| view::journals(book, &trust, &this)).await {
-            Ok(journals) => journals.into_iter().for_each(|it| self.events.publish(&Fact::JournalUpdated(it))),
+    pub(super) async fn tell_of_journals(self: &Arc<Self>) {
+        match self.read(|book| book.journals()).await {
+            Ok(journals) => {
+                let shown = journals.iter().filter(|journal| journal.state.shown().is_some());
+                shown.for_each(|journal| self.tell_soon(&journal.id));
+            }
             Err(error) => tracing::error!(%error, "cannot tell of the journals"),
         }
+    }
+
+    /// A journal is not what it was: at once, or a moment after it was last told of, the state is told as it is then.
+    pub(super) fn tell_soon(self: &Arc<Self>, id: &JournalId) {
+        let due = self.news.lock().unwrap_or_else(PoisonError::into_inner).changed(id, Instant::now());
+        let Some(at) = due else { return };
+        let (engine, id) = (self.clone(), *id);
+        self.tasks.spawn("journal news", async move {
+            tokio::select! {
+                () = engine.tasks.stopping().cancelled() => return,
+                () = tokio::time::sleep_until(at) => {}
+            }
+            engine.news.lock().unwrap_or_else(PoisonError::into_inner).telling(&id, Instant::now());
+            if let Err(error) = engine.show(&id).await {
+                tracing::debug!(%error, "a journal is gone before it could be told of");
+            }
+        });
     }
 }
 
@@ -260,7 +264,8 @@ pub fn active(book: &Book<'_>, wanted: &str) -> Decided<Listed> {
     })
 }
 
-fn shareable(book: &Book<'_>, journal: &Listed, identity: &Identity) -> Decided<Members> {
+/// Its members, if this device may let others in.
+pub fn shareable(book: &Book<'_>, journal: &Listed, identity: &Identity) -> Decided<Members> {
     let Some(members) = book.members(journal)? else {
         let message = "the default journal is shared with all devices that are your own, and with nobody else";
         let hint = "kithctl trust policy PEER --own, or --guest, says whose device it is";
@@ -273,7 +278,8 @@ fn shareable(book: &Book<'_>, journal: &Listed, identity: &Identity) -> Decided<
     Ok(Err(ApiError::new(Code::AccessDenied, message)))
 }
 
-fn sign(identity: &Arc<Identity>, journal: &JournalId, record: Record) -> Record {
+/// The record as this device says it.
+pub fn sign(identity: &Identity, journal: &JournalId, record: Record) -> Record {
     let signature = identity.sign(&record.message(journal));
     record.signed(&signature)
 }

@@ -5,6 +5,8 @@
 //! journals   what the local door asks of journals and their members
 //! entries    … and of entries
 //! staged     bodies that come in pieces from there
+//! resources  what codes need: letting many in at once, and entering what others share
+//! news       when what is new of a journal is told
 //! view       how all this is shown
 //! schedule   when to sync with whom
 //! calls      sessions: how they begin, how they end, what is told of them
@@ -21,6 +23,8 @@ mod calls;
 mod entries;
 mod journals;
 mod lines;
+mod news;
+mod resources;
 mod schedule;
 mod session;
 mod staged;
@@ -52,11 +56,13 @@ use crate::tls::Channel;
 use crate::trust::{self, Trust};
 use book::{Book, Circle, State};
 use lines::Lines;
+use news::News;
 use schedule::Schedule;
 use session::now_ms;
 use witness::Witness;
 
 pub use entries::{Changes, Put};
+pub use resources::{Admission, Entered, Standing};
 
 /// Deletions and old versions are looked through this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
@@ -99,6 +105,7 @@ struct Engine {
     tasks: Tasks,
     witness: Mutex<Witness>,
     schedule: Mutex<Schedule>,
+    news: Mutex<News>,
     /// Why sessions failed, where that could not be written down.
     unwritten: Mutex<HashMap<PublicKey, Failure>>,
     wake: Notify,
@@ -141,6 +148,7 @@ impl Sync {
             tasks,
             witness: Mutex::new(witness),
             schedule: Mutex::default(),
+            news: Mutex::default(),
             unwritten: Mutex::default(),
             wake: Notify::new(),
             lines: Lines::default(),

@@ -23,7 +23,7 @@ const LAG: u64 = 10_000;
 
 /// A device by what it is called here; by its id, if it is not known.
 pub fn peer(trust: &trust::Snapshot, key: &PublicKey) -> PeerRef {
-    match trust.devices.get(key) {
+    match trust.get(key) {
         Some(device) => device.as_ref(),
         None => PeerRef { id: key.device_id(), name: key.device_id().to_string() },
     }

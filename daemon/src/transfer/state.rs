@@ -317,7 +317,7 @@ impl Book {
 
     fn peer(&self, key: &PublicKey) -> PeerRef {
         let trust = self.trust.snapshot();
-        let known = trust.devices.get(key).map(crate::trust::Device::as_ref);
+        let known = trust.get(key).map(crate::trust::Device::as_ref);
         known.unwrap_or_else(|| PeerRef { id: key.device_id(), name: key.device_id().to_string() })
     }
 }

@@ -28,12 +28,13 @@ fn device(n: u8) -> Device {
         paired_ms: 0,
         last_seen_ms: None,
         revoked_ms: None,
+        calls: false,
     }
 }
 
 fn trust(devices: impl IntoIterator<Item = Device>) -> Arc<trust::Snapshot> {
     let mut snapshot = trust::Snapshot::default();
-    snapshot.devices = devices.into_iter().map(|device| (device.key, device)).collect();
+    snapshot.devices = devices.into_iter().map(|device| (device.key, Arc::new(device))).collect();
     Arc::new(snapshot)
 }
 

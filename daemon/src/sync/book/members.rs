@@ -2,12 +2,28 @@
 
 use kith_proto::id::PublicKey;
 use kith_proto::limits;
-use kith_proto::peer::journal::member::{Introduction, Kind, Members, Resource};
+use kith_proto::peer::journal::member::{Introduction, Kind, Members, Record, Resource};
 use kith_proto::peer::journal::version::JournalId;
 use rusqlite::params;
 
 use super::{Book, Listed, State};
 use crate::store::{json, to_json};
+
+/// What becomes of entering a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// This device takes part.
+    In {
+        /// What it had to do with the journal before.
+        was: Option<State>,
+    },
+    /// What was said does not make it a member.
+    NotAdmitted,
+    /// It left, and whoever let it in has not heard of that.
+    Left,
+    /// There are too many journals.
+    Full,
+}
 
 impl Book<'_> {
     /// Who takes part in a journal, as far as this device knows; nothing for the default journal.
@@ -19,18 +35,19 @@ impl Book<'_> {
         Ok(Some(Members::restored(resource.clone(), records)))
     }
 
-    /// Writes down who takes part.
-    pub fn set_members(&self, journal: &Listed, members: &Members) -> rusqlite::Result<()> {
-        // Records are replaced and never removed.
+    /// Merges records into `members`, and writes down those that were taken. Says whether there were any.
+    pub fn merge_members(&self, journal: &Listed, members: &mut Members, records: &[Record]) -> rusqlite::Result<bool> {
+        // Records are replaced and never removed; one that was taken says more than what is there.
+        let taken = members.take(records);
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO journal_member (journal, device, creator, record) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (journal, device, creator) DO UPDATE SET record = ?4 WHERE record <> ?4",
+             ON CONFLICT (journal, device, creator) DO UPDATE SET record = ?4",
         )?;
-        for record in members.records() {
+        for record in &taken {
             let creator = record.by == members.resource().creator;
             statement.execute(params![journal.number, record.device.0, creator, to_json(record)?])?;
         }
-        Ok(())
+        Ok(!taken.is_empty())
     }
 
     /// The devices that take part in a journal, without this one.
@@ -62,21 +79,61 @@ impl Book<'_> {
         let id = introduction.resource.id();
         let Some(journal) = self.journal(&id)? else { return self.be_introduced(peer, introduction, now_ms) };
         let Some(mut members) = self.members(&journal)? else { return Ok(()) };
-        if !members.merge(&introduction.records) {
+        if !self.merge_members(&journal, &mut members, &introduction.records)? {
             return Ok(());
         }
-        self.set_members(&journal, &members)?;
         match (journal.state, members.contains(&self.circle.device)) {
             (State::Active | State::Offered, false) => self.set_state(&journal, State::Removed),
-            (State::Removed | State::Left, true) => {
-                if journal.state == State::Left {
-                    let name = self.free_name(members.resource(), peer)?;
-                    self.rename(&journal, &name)?;
-                }
-                self.set_state(&journal, self.welcome(peer))
-            }
+            (State::Removed | State::Left, true) => self.take_back(&journal, peer, self.welcome(peer)),
             _ => Ok(()),
         }
+    }
+
+    /// This device takes part again in a journal that it was removed from, or left, or did not accept yet.
+    fn take_back(&self, journal: &Listed, peer: &PublicKey, state: State) -> rusqlite::Result<()> {
+        if let (State::Left, Some(resource)) = (journal.state, &journal.resource) {
+            self.rename(journal, &self.free_name(resource, peer)?)?;
+        }
+        self.set_state(journal, state)
+    }
+
+    /// Enters a journal because somebody here wants it, by what its admitter `from` says: no further word is needed.
+    pub(in crate::sync) fn enter(
+        &self,
+        from: &PublicKey,
+        introduction: &Introduction,
+        now_ms: u64,
+    ) -> rusqlite::Result<Entry> {
+        let resource = &introduction.resource;
+        let here = self.journal(&resource.id())?;
+        let known = match &here {
+            Some(journal) => self.members(journal)?,
+            None => None,
+        };
+        let mut members = known.unwrap_or_else(|| Members::new(resource.clone()));
+        // What is said is tried on a copy: of what does not let this device in, nothing is written down.
+        let mut told = members.clone();
+        told.take(&introduction.records);
+        if !(told.contains(&self.circle.device) && told.contains(from)) {
+            let left = here.is_some_and(|journal| journal.state == State::Left);
+            return Ok(if left { Entry::Left } else { Entry::NotAdmitted });
+        }
+        let was = here.as_ref().map(|journal| journal.state);
+        let journal = match here {
+            Some(journal) => journal,
+            None if !is_name(&resource.name) => return Ok(Entry::NotAdmitted),
+            None if self.journal_count()? >= limits::JOURNALS => return Ok(Entry::Full),
+            None => {
+                let name = self.free_name(resource, from)?;
+                self.insert(&resource.id(), &name, State::Active, Some(resource), now_ms)?;
+                self.journal(&resource.id())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?
+            }
+        };
+        self.merge_members(&journal, &mut members, &introduction.records)?;
+        if journal.state != State::Active {
+            self.take_back(&journal, from, State::Active)?;
+        }
+        Ok(Entry::In { was })
     }
 
     /// A journal that is not here comes here only if both devices take part in it, and if it is one.
@@ -92,10 +149,11 @@ impl Book<'_> {
         }
         let id = members.journal();
         self.insert(&id, &self.free_name(resource, peer)?, self.welcome(peer), Some(resource), now_ms)?;
-        match self.journal(&id)? {
-            Some(journal) => self.set_members(&journal, &members),
-            None => Ok(()),
+        if let Some(journal) = self.journal(&id)? {
+            let mut none = Members::new(resource.clone());
+            self.merge_members(&journal, &mut none, &introduction.records)?;
         }
+        Ok(())
     }
 
     /// What becomes of a journal that `peer` shares.

@@ -178,8 +178,7 @@ fn a_journal_that_was_left_stays_left_until_this_device_is_admitted_anew() {
 
     let mut members = book.members(&listed).unwrap().unwrap();
     let leaves = members.change(&device(1), "", false, false, &device(1)).unwrap();
-    members.merge(&[theirs.signed(leaves, 1)]);
-    book.set_members(&listed, &members).unwrap();
+    assert!(book.merge_members(&listed, &mut members, &[theirs.signed(leaves, 1)]).unwrap());
     book.leave(&listed).unwrap();
     let left = book.journal(&listed.id).unwrap().unwrap();
     assert_eq!((left.state, left.state.shown(), left.total.count), (State::Left, None, 0));

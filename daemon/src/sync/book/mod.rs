@@ -34,7 +34,7 @@ use kith_proto::peer::journal::version::Epoch;
 use rusqlite::Connection;
 
 pub use journals::{Listed, State};
-pub use members::is_name;
+pub use members::{Entry, is_name};
 pub use pages::{Held, KeptAt};
 pub use replica::Journal;
 

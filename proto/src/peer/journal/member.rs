@@ -245,15 +245,16 @@ impl Members {
 
     /// Takes records that are well signed and say more than what is known. Says whether anything changed.
     pub fn merge(&mut self, records: &[Record]) -> bool {
+        !self.take(records).is_empty()
+    }
+
+    /// The same; says which ones were taken, the later of two of one device behind the earlier.
+    pub fn take(&mut self, records: &[Record]) -> Vec<Record> {
         // Those that the creator signed come first: they say who else may.
         let (mut by_creator, mut others): (Vec<_>, Vec<_>) =
             records.iter().partition(|record| record.by == self.resource.creator);
         by_creator.append(&mut others);
-        let mut changed = false;
-        for record in by_creator {
-            changed |= self.add(record);
-        }
-        changed
+        by_creator.into_iter().filter(|record| self.add(record)).cloned().collect()
     }
 
     fn add(&mut self, record: &Record) -> bool {
@@ -305,6 +306,21 @@ impl Members {
         }
         let hash: [u8; 32] = sha.finalize().into();
         data_encoding::HEXLOWER.encode(hash.first_chunk::<8>().unwrap_or(&[0; 8]))
+    }
+
+    /// The little that makes `device` a member of it, for whoever knows nothing of it: its own record, and what names
+    /// those who may admit, of `admitter` and of whoever signed that record. Nothing if it is no member.
+    pub fn invitation(&self, device: &PublicKey, admitter: &PublicKey) -> Option<Introduction> {
+        if !self.contains(device) {
+            return None;
+        }
+        let own = self.record(device);
+        let mut records: Vec<_> = own.into_iter().cloned().collect();
+        for who in own.map(|own| own.by).iter().chain([admitter]) {
+            let named = self.records.get(&(*who, Voice::Creator)).filter(|named| !records.contains(named)).cloned();
+            records.extend(named);
+        }
+        Some(Introduction { resource: self.resource.clone(), records })
     }
 
     /// What may be told to a device that is or was a member.
