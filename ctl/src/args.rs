@@ -1,5 +1,6 @@
 //! The command line, and where the daemon's socket is.
 
+pub mod codes;
 pub mod credentials;
 pub mod diary;
 pub mod journals;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use kith_proto::control::event::Fact;
 use kith_proto::control::types::{Conflict, Offers};
 
+use self::codes::{Codes, Join, Joins};
 use self::credentials::{Dbs, Secrets, Vault};
 use self::diary::Diary;
 use self::journals::{Entries, Journals};
@@ -126,7 +128,7 @@ pub enum Command {
         kithctl send photo.jpg --to 192.168.1.7      not paired: asks for the PIN shown there\n  \
         kithctl send photo.jpg --qr - < qr.json")]
     Send(Send),
-    /// Offers of files, secrets and databases that wait for an answer
+    /// Offers of files, secrets and databases, and requests to join, that wait for an answer
     #[command(after_help = "Example: kithctl inbox accept 0192 --to ~/Pictures")]
     Inbox {
         /// List them if absent.
@@ -164,6 +166,28 @@ pub enum Command {
     /// Texts in a journal, encrypted with a passphrase that no other device learns
     #[command(subcommand, after_help = "Example: kithctl journal write default")]
     Journal(Diary),
+    /// Codes by which devices join a journal of this one, with nobody at the keyboard
+    #[command(after_help = "Examples:\n  kithctl codes issue --journal trip\n  kithctl codes revoke 0a1b")]
+    Codes {
+        /// List them if absent.
+        #[command(subcommand)]
+        action: Option<Codes>,
+    },
+    /// Join a journal of another device by its code
+    ///
+    /// Shows whose code it is and what it is for, and asks. If the issuer is away, or somebody has to say yes there, the
+    /// daemon goes on in the background until a day after the code's time is over: see `kithctl joins`.
+    #[command(after_help = "Examples:\n  kithctl join                     asks for the code\n  \
+        kithctl join 23A0-AJAR-58JG-K4EJ-190Y-XXVW-B80D\n  \
+        kithctl join - --yes < code.txt  a code or a ticket, with nobody at the keyboard")]
+    Join(Join),
+    /// What this device joins by codes of others
+    #[command(after_help = "Example: kithctl joins cancel 0a1b")]
+    Joins {
+        /// List them if absent.
+        #[command(subcommand)]
+        action: Option<Joins>,
+    },
     /// Keep journals the same now, and wait until they are
     #[command(
         args_conflicts_with_subcommands = true,
@@ -351,19 +375,19 @@ pub struct Send {
 /// `inbox`
 #[derive(Debug, Subcommand)]
 pub enum Inbox {
-    /// Offers that wait
+    /// Offers and requests that wait
     List,
-    /// Accept an offer of files, or look through a secret or a database
+    /// Accept an offer of files, let a device join, or look through a secret or a database
     Accept {
-        /// The offer's id, or the beginning of it
+        /// The id of the offer or request, or the beginning of it
         id: String,
         /// How.
         #[command(flatten)]
         place: Place,
     },
-    /// Reject an offer
+    /// Reject an offer or a request
     Reject {
-        /// The offer's id, or the beginning of it
+        /// The id of the offer or request, or the beginning of it
         id: String,
     },
 }

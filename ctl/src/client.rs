@@ -175,7 +175,7 @@ impl Client {
             };
             let end = read.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
             let count = end.unwrap_or(read.len());
-            if line.len() + count > limits::CONTROL_LINE {
+            if line.len() + count > limits::CONTROL_ANSWER {
                 return failed(Cause::Foreign);
             }
             wiped::append(&mut line, &read[..count]);

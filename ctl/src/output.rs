@@ -6,15 +6,18 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 
 use kith_proto::text::{is_hostile, printable};
-use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
-use rustix::termios::{QueueSelector, tcflush};
+use qrcode::{EcLevel, QrCode};
+use rustix::termios::{QueueSelector, tcflush, tcgetwinsize};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, FAILED, Result, USAGE};
 use crate::wiped;
+
+/// Columns without a module on either side of a QR code.
+const QUIET: usize = 4;
 
 /// How this run talks to its caller.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +81,34 @@ impl Output {
         put(&mut io::stdout(), text)
     }
 
+    /// A line of the result that ends with a secret which somebody asked for.
+    pub fn secret(self, before: &str, secret: &str) -> Result<()> {
+        let secret = printable(secret);
+        let mut line = Zeroizing::new(String::with_capacity(before.len() + secret.len() + 1));
+        line.push_str(before);
+        line.push_str(&secret);
+        line.push('\n');
+        put(&mut io::stdout(), line.as_bytes())
+    }
+
     /// A QR code, two modules a character; on a terminal black on white, whatever its colours are.
     pub fn qr(self, text: &str) -> Result<()> {
         let code = QrCode::new(text).map_err(|error| Error::new(FAILED, "internal", format!("no QR code: {error}")))?;
+        Self::draw(&code)
+    }
+
+    /// The same for a long text; says whether there is such a code, and the terminal is wide enough for it.
+    pub fn long_qr(self, text: &str) -> Result<bool> {
+        let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else { return Ok(false) };
+        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+        // A terminal that does not say how wide it is has no columns.
+        if columns > 0 && columns < code.width() + 2 * QUIET {
+            return Ok(false);
+        }
+        Self::draw(&code).map(|()| true)
+    }
+
+    fn draw(code: &QrCode) -> Result<()> {
         let (on, off) = if io::stdout().is_terminal() { ("\x1b[30;107m", "\x1b[0m") } else { ("", "") };
         let image = code.render::<Dense1x2>().build();
         let lines: String = image.lines().map(|line| format!("{on}{line}{off}\n")).collect();

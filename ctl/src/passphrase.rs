@@ -11,7 +11,7 @@ use std::path::Path;
 use kith_proto::secret::Secret;
 use kith_proto::secret_text::SecretText;
 use kith_proto::text::printable;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
@@ -112,6 +112,18 @@ impl<'a> Terminal<'a> {
                 Err(_) => self.say("that is no text (UTF-8)\n"),
             }
         }
+    }
+
+    /// Asks for a text of at most `longest` bytes, which is shown while it is typed, and of which no copy stays here.
+    pub fn shown(&mut self, question: &str, longest: usize) -> Result<SecretText> {
+        // What was typed before the question was shown was not meant for it.
+        let _ = tcflush(&self.input, QueueSelector::IFlush);
+        self.say(&format!("{} ", printable(question)));
+        let failed = |error: io::Error| Error::new(FAILED, "no_answer", format!("cannot ask for it: {error}"));
+        let none = || Error::new(FAILED, "no_answer", "nothing was typed");
+        let line = read_line(&self.input, longest).map_err(failed)?.ok_or_else(none)?;
+        // What is no text is nothing that was asked for.
+        Ok(SecretText::new(std::str::from_utf8(&line).unwrap_or_default().to_owned()))
     }
 
     /// One line that is not shown while it is typed. What is longer than `longest` bytes is cut one byte later.

@@ -9,9 +9,9 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::passphrase::Terminal;
 
-/// The longest hidden answer, in bytes. Linux cuts a line that is typed at 4095 and says nothing: what is as long as that
+/// The longest answer that is hidden or wiped, in bytes. Linux cuts a line that is typed at 4095 and says nothing: what is as long as that
 /// may not be all of it. Longer values come from files.
-const HIDDEN: usize = 4094;
+const TYPED: usize = 4094;
 
 /// Asks for a line; Enter alone is `default`.
 pub fn line(out: Output, question: &str, default: &str) -> Result<String> {
@@ -36,7 +36,13 @@ pub fn choose(out: Output, question: &str, options: &[String], default: Option<u
 /// Asks for a line that is not shown while it is typed.
 pub fn hidden(interrupt: &Interrupt, question: &str) -> Result<SecretText> {
     let none = || Error::usage("there is no terminal to ask at");
-    Terminal::find(interrupt).ok_or_else(none)?.hidden(&titled(question, ""), HIDDEN)
+    Terminal::find(interrupt).ok_or_else(none)?.hidden(&titled(question, ""), TYPED)
+}
+
+/// Asks for a code: everybody sees what is typed, and nothing is kept of it.
+pub fn code(interrupt: &Interrupt, question: &str) -> Result<SecretText> {
+    let none = || Error::usage("there is no terminal to ask at");
+    Terminal::find(interrupt).ok_or_else(none)?.shown(&titled(question, ""), TYPED)
 }
 
 fn titled(question: &str, default: &str) -> String {

@@ -1,13 +1,18 @@
-//! Single values on the command line: sizes, times, PINs, hashes, metadata, words, slots, paths; and how a value is
-//! written back.
+//! Single values on the command line: sizes, times, PINs, codes, hashes, metadata, words, slots, paths; and how a value
+//! is written back.
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kith_proto::credential::Slot;
-use kith_proto::limits::WINDOW_SECONDS_MAX;
+use kith_proto::limits::{CODE_SECONDS, CODE_USES, WINDOW_SECONDS_MAX};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+/// How the link of a sharing code begins.
+const LINK: &str = "kith:join/";
+/// Letters and digits of a sharing code.
+const CODE_SYMBOLS: usize = 28;
 
 /// Bytes: `4096`, `10M`, `2GiB`. `K`, `M`, `G`, `T` and `KiB` … are powers of 1024, `KB` … of 1000.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -33,18 +38,48 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 /// How long a receive window stays open, in seconds: `30s`, `10m`, `2h`, or a plain number of seconds.
 pub fn window_time(text: &str) -> Result<u64, String> {
+    seconds(text)
+        .filter(|seconds| (1..=WINDOW_SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| format!("a time is 30s, 10m or 2h, and at most {}h", WINDOW_SECONDS_MAX / 3_600))
+}
+
+/// How long a sharing code is valid, in seconds: `10m`, `12h`, `7d`, or a plain number of seconds.
+pub fn validity(text: &str) -> Result<u64, String> {
+    seconds(text)
+        .filter(|seconds| CODE_SECONDS.contains(seconds))
+        .ok_or_else(|| format!("a time is 10m, 12h or 7d, and at least 1m, at most {}d", CODE_SECONDS.end() / 86_400))
+}
+
+fn seconds(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3_600,
-        _ => 0,
+        "d" => 86_400,
+        _ => return None,
     };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    seconds
-        .filter(|seconds| (1..=WINDOW_SECONDS_MAX).contains(seconds))
-        .ok_or_else(|| format!("a time is 30s, 10m or 2h, and at most {}h", WINDOW_SECONDS_MAX / 3_600))
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// How often a sharing code may be used; 0 stands for `unlimited`.
+pub fn uses(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        _ if text == "unlimited" => Ok(0),
+        Ok(uses @ 1..=CODE_USES) => Ok(uses),
+        _ => Err(format!("1 to {CODE_USES}, or unlimited")),
+    }
+}
+
+/// Whether this is, or was meant to be, a sharing code and not the name of one.
+pub fn is_sharing_code(text: &str) -> bool {
+    let text = text.trim();
+    let link = text.get(..LINK.len()).is_some_and(|head| head.eq_ignore_ascii_case(LINK));
+    let mut symbols = text.chars().filter(|c| *c != '-' && !c.is_whitespace());
+    let all = symbols.clone().count() == CODE_SYMBOLS && symbols.all(|c| c.is_ascii_alphanumeric());
+    // A label may be as long, and of letters only; a code without a digit does not come up.
+    link || all && text.contains(|c: char| c.is_ascii_digit())
 }
 
 /// A PIN as people type it: six digits, in groups or not.
@@ -181,13 +216,63 @@ mod tests {
             ("25h", None),
             ("0s", None),
             ("18446744073709551615h", None),
-            ("1d", None),
+            ("1d", Some(WINDOW_SECONDS_MAX)),
+            ("2d", None),
+            ("1w", None),
             ("1.5h", None),
             ("-1s", None),
             ("m", None),
             ("", None),
         ] {
             assert_eq!(window_time(text).ok(), seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_and_uses_of_codes() {
+        for (text, seconds) in [
+            ("10m", Some(600)),
+            ("1d", Some(86_400)),
+            ("30d", Some(30 * 86_400)),
+            ("60", Some(60)),
+            ("59s", None),
+            ("31d", None),
+            ("721h", None),
+            ("999999999999999d", None),
+            ("d", None),
+            ("", None),
+        ] {
+            assert_eq!(validity(text).ok(), seconds, "{text:?}");
+        }
+        for (text, count) in [
+            ("1", Some(1)),
+            ("100000", Some(CODE_USES)),
+            ("unlimited", Some(0)),
+            ("0", None),
+            ("100001", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(uses(text).ok(), count, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_told_from_their_names() {
+        for (text, is) in [
+            ("23A0-AJAR-58JG-K4EJ-190Y-XXVW-B80D", true),
+            (" 23a0 ajar 58jg k4ej 190y xxvw b80d", true),
+            ("23A0AJAR58JGK4EJ190YXXVWB80D", true),
+            ("23AO-AJAR-58JG-K4EJ-l9UY-XXVW-B80D", true),
+            ("kith:join/x", true),
+            ("KITH:JOIN/23A0?x", true),
+            ("0a1b2c3d", false),
+            ("Holiday 2026", false),
+            ("The journal of our whole long trip", false),
+            ("é", false),
+            ("", false),
+        ] {
+            assert_eq!(is_sharing_code(text), is, "{text:?}");
         }
     }
 

@@ -17,6 +17,7 @@ fn status_table(status: &StatusResult) -> Table {
     table.pair("device", format!("{} ({})", status.name, status.id));
     table.pair("daemon", format!("kithd {}, process {}, since {}", status.version, status.pid, status.started));
     table.pair("peer door", format!("port {}", status.peer_port));
+    table.pair("hello port", status.hello_port.map(|port| format!("{port}, for sharing codes")));
     table.pair("addresses", status.addresses.join("  "));
     table.pair("socket", status.socket.clone());
     table.pair("downloads", status.download_dir.clone());

@@ -7,7 +7,7 @@ use kith_proto::control::types::{Pairing, Peer, Question, Transfer, Window};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{Context, journals, standard_input, sync, view};
+use super::{Context, codes, journals, standard_input, sync, view};
 use crate::args::{Call, Events};
 use crate::client::{Client, Incoming};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ fn subscribe(ctx: &Context, client: &mut Client, params: SubscribeParams) -> Res
 
 fn describe(event: &Event) -> String {
     let data = &event.data;
-    let what = if let Some(text) = of_journals(event) {
+    let what = if let Some(text) = of_journals(event).or_else(|| codes::event_line(event)) {
         text
     } else if let Ok(transfer) = Transfer::deserialize(data) {
         view::transfer_line(&transfer)

@@ -74,6 +74,8 @@ fn whole(journal: &Journal) -> Table {
     for member in &journal.members {
         table.pair("member", self::member(member));
     }
+    let more = count(journal).saturating_sub(journal.members.len() as u64);
+    table.pair("", Some(more).filter(|more| *more > 0).map(|more| format!("and {more} more")));
     table.pair("cursor", journal.cursor.clone());
     table
 }
@@ -86,10 +88,15 @@ fn member(member: &Member) -> String {
 }
 
 fn members(journal: &Journal) -> String {
-    match journal.members.len() {
+    match count(journal) {
         0 => "only here".to_owned(),
         count => format!("{} of {count} have everything", journal.known_by),
     }
+}
+
+/// How many members there are; an older daemon names all of them and does not say.
+fn count(journal: &Journal) -> u64 {
+    journal.member_count.max(journal.members.len() as u64)
 }
 
 /// What somebody may want to do about a journal.

@@ -9,10 +9,12 @@
 //! send       send, and the feeding of standard input
 //! receive    receive
 //! guest      receive windows, and questions about devices that are not paired
-//! transfers  inbox, transfers
+//! transfers  transfers
+//! inbox      inbox: all that waits for an answer
 //! journals   journals: sets of entries, and with whom they are shared
 //! entries    entries: what is in a journal
 //! diary      journal: texts in a journal, encrypted with a passphrase
+//! codes      codes, join, joins: sharing codes
 //! sync       sync: keeping journals the same now
 //! vault      vault: where secrets are kept
 //! secrets    secrets: keys and credentials
@@ -23,6 +25,7 @@
 //! view       how peers and transfers look to people
 //! ```
 
+mod codes;
 mod databases;
 mod device;
 mod diary;
@@ -30,6 +33,7 @@ mod entries;
 mod events;
 mod guest;
 mod import;
+mod inbox;
 mod journals;
 mod pair;
 mod peers;
@@ -90,7 +94,7 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Pair(args) => pair::run(ctx, args),
         Command::Trust(action) => trust::run(ctx, action),
         Command::Send(args) => send::run(ctx, args),
-        Command::Inbox { action } => transfers::inbox(ctx, action),
+        Command::Inbox { action } => inbox::run(ctx, action),
         Command::Transfers { action, list } => transfers::transfers(ctx, action, list),
         Command::Receive(args) => receive::run(ctx, &args),
         Command::Journals { action } => journals::run(ctx, action),
@@ -98,6 +102,9 @@ fn dispatch(ctx: &Context, command: Command) -> Result<()> {
         Command::Journal(action) => diary::run(ctx, action),
         Command::Sync { action: None, sync } => sync::run(ctx, sync),
         Command::Sync { action: Some(SyncAction::Status), .. } => sync::status(ctx),
+        Command::Codes { action } => codes::run(ctx, action),
+        Command::Join(args) => codes::join(ctx, args),
+        Command::Joins { action } => codes::joins(ctx, action),
         Command::Vault { action } => vault::run(ctx, action),
         Command::Secrets { action } => secrets::run(ctx, action),
         Command::Dbs { action } => databases::run(ctx, action),

@@ -1,52 +1,14 @@
-//! Offers that wait, and transfers: `inbox` and `transfers`.
+//! Transfers, and how an offer of one is answered.
 
 use kith_proto::control::method::{
-    AcceptParams, Empty, InboxAccept, InboxList, InboxReject, Method, TransferCancel, TransferList, TransferListParams,
-    TransferParams, TransferRetry, TransferShow, TransfersResult,
+    AcceptParams, InboxAccept, InboxReject, Method, TransferCancel, TransferList, TransferListParams, TransferParams,
+    TransferRetry, TransferShow, TransfersResult,
 };
 use kith_proto::control::types::Transfer;
 
-use super::{Context, path_text, share, view};
-use crate::args::{self, Inbox, Place, Transfers};
+use super::{Context, path_text, view};
+use crate::args::{self, Place, Transfers};
 use crate::error::Result;
-
-/// `inbox`
-pub fn inbox(ctx: &Context, action: Option<Inbox>) -> Result<()> {
-    match action.unwrap_or(Inbox::List) {
-        Inbox::List => list(ctx),
-        Inbox::Accept { id, place } => {
-            let mut client = ctx.connect()?;
-            match share::inbox::find(&mut client, &id)? {
-                Some(share) => share::inbox::accept(ctx, &mut client, &share, &place),
-                None => ctx.show::<InboxAccept>(&accept(id, &place)?, |transfer| line(ctx, transfer)),
-            }
-        }
-        Inbox::Reject { id } => {
-            let mut client = ctx.connect()?;
-            match share::inbox::find(&mut client, &id)? {
-                Some(share) => share::inbox::reject(ctx, &mut client, &share),
-                None => one::<InboxReject>(ctx, id),
-            }
-        }
-    }
-}
-
-/// Offers of files, then secrets and databases that wait for a review.
-fn list(ctx: &Context) -> Result<()> {
-    let mut client = ctx.connect()?;
-    let offers = client.call_raw(InboxList::NAME, Some(&Empty {}))?;
-    let shares = share::inbox::waiting(&mut client)?;
-    if ctx.out.is_json() {
-        ctx.out.raw(offers.get())?;
-    } else {
-        let offers: TransfersResult = client.decode(&offers)?;
-        // No empty table above one that is not.
-        if shares.is_empty() || !offers.transfers.is_empty() {
-            table(ctx, &offers)?;
-        }
-    }
-    share::inbox::show(ctx, &shares)
-}
 
 /// `transfers`
 pub fn transfers(ctx: &Context, action: Option<Transfers>, list: args::TransferList) -> Result<()> {
@@ -60,6 +22,16 @@ pub fn transfers(ctx: &Context, action: Option<Transfers>, list: args::TransferL
         Transfers::Cancel { id } => one::<TransferCancel>(ctx, id),
         Transfers::Retry { id } => one::<TransferRetry>(ctx, id),
     }
+}
+
+/// `inbox accept` of an offer.
+pub fn accept_offer(ctx: &Context, id: String, place: &Place) -> Result<()> {
+    ctx.show::<InboxAccept>(&accept(id, place)?, |transfer| line(ctx, transfer))
+}
+
+/// `inbox reject` of an offer.
+pub fn reject_offer(ctx: &Context, id: String) -> Result<()> {
+    one::<InboxReject>(ctx, id)
 }
 
 /// How an offer is accepted.
@@ -76,6 +48,7 @@ fn line(ctx: &Context, transfer: &Transfer) -> Result<()> {
     ctx.out.line(&view::transfer_line(transfer))
 }
 
-fn table(ctx: &Context, result: &TransfersResult) -> Result<()> {
+/// Transfers, one a row.
+pub fn table(ctx: &Context, result: &TransfersResult) -> Result<()> {
     ctx.out.table(&view::transfers(&result.transfers))
 }

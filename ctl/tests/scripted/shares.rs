@@ -365,6 +365,7 @@ fn the_inbox_shows_what_waits_beside_files() {
     assert!(ran.stdout.contains(&row) && !ran.stdout.contains("over"), "{ran:?}");
     let shares = Fake::new(|method, _| match method {
         "inbox.list" => vec![Result(json!({"transfers": []}))],
+        "codes.requests" => vec![Result(json!({"requests": []}))],
         _ => vec![Result(json!({"shares": [share(&json!({"direction": "in", "state": "review"}))]}))],
     });
     assert!(shares.run("inbox").stdout.starts_with("ID  FROM"), "no empty table above another");

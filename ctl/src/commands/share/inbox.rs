@@ -2,7 +2,7 @@
 
 use kith_proto::control::Code;
 use kith_proto::control::credential::{Share, ShareParams, ShareState};
-use kith_proto::control::method::{Empty, InboxList, SharesDecline, SharesList};
+use kith_proto::control::method::{Empty, SharesDecline, SharesList};
 use kith_proto::control::types::Direction;
 use serde::Serialize;
 
@@ -54,25 +54,6 @@ fn table(shares: &[Share]) -> Table {
         ]);
     }
     table
-}
-
-/// The share that `id` means, if it does not mean an offer of files.
-pub fn find(client: &mut Client, id: &str) -> Result<Option<Share>> {
-    let mut fits = waiting(client)?;
-    fits.retain(|share| share.share.starts_with(id));
-    if let Some(exact) = fits.iter().position(|share| share.share == id) {
-        return Ok(Some(fits.swap_remove(exact)));
-    }
-    if fits.is_empty() {
-        return Ok(None);
-    }
-    let offers = client.call::<InboxList>(&Empty {})?.transfers.into_iter().map(|offer| offer.id);
-    let ids: Vec<_> =
-        fits.iter().map(|share| share.share.clone()).chain(offers.filter(|it| it.starts_with(id))).collect();
-    if ids.len() > 1 {
-        return Err(Error::usage(format!("{id} may be each of {}", ids.join(", "))).hint("give more of it"));
-    }
-    Ok(fits.pop())
 }
 
 /// Looks through one at the terminal.
