@@ -108,18 +108,19 @@ fn a_guest_sees_nothing_of_the_default_journal() {
 }
 
 /// What the third host on a wire hears.
-struct Tap(Running);
+pub struct Tap(Running);
 
 impl Tap {
+    /// On host `i`.
     #[track_caller]
-    fn new(lab: &kith_tests::lab::Lab, i: usize) -> Self {
+    pub fn new(lab: &kith_tests::lab::Lab, i: usize) -> Self {
         let mut tap = Running::spawn(lab.command(i, env!("CARGO_BIN_EXE_probe")).arg("tap"));
         assert_eq!(tap.line(PATIENCE).as_deref(), Some("ready"));
         Self(tap)
     }
 
     /// Every frame so far.
-    fn frames(&self) -> Vec<Vec<u8>> {
+    pub fn frames(&self) -> Vec<Vec<u8>> {
         let said = self.0.said();
         let whole = said.rfind('\n').map_or("", |end| &said[..end]);
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
@@ -127,7 +128,8 @@ impl Tap {
     }
 }
 
-fn holds(frame: &[u8], word: &[u8]) -> bool {
+/// Whether a word is in a frame, in whatever case.
+pub fn holds(frame: &[u8], word: &[u8]) -> bool {
     frame.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 

@@ -1,5 +1,6 @@
 //! Several hosts on one wire.
 
+mod codes;
 mod discovery;
 mod guests;
 mod hostile;

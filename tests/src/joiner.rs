@@ -69,7 +69,7 @@ pub fn join_until_told(joiner: &Joiner, door: &Mutex<SocketAddr>, issued: &Issue
     })
 }
 
-/// So many devices, on so many threads, each from an address of its own.
+/// So many devices, on so many threads; on the loopback, each thread from an address of its own.
 pub fn crowd(threads: u16, devices: u16, door: &Mutex<SocketAddr>, issued: &Issued) -> Vec<(PublicKey, JoinResult)> {
     let next = AtomicU16::new(0);
     let told = Mutex::new(Vec::new());
@@ -77,8 +77,10 @@ pub fn crowd(threads: u16, devices: u16, door: &Mutex<SocketAddr>, issued: &Issu
         for thread in 0..threads {
             let (next, told) = (&next, &told);
             scope.spawn(move || {
+                let near = door.lock().unwrap_or_else(PoisonError::into_inner).ip().is_loopback();
                 while next.fetch_add(1, Ordering::SeqCst) < devices {
-                    let joiner = Joiner::new().from_loopback(thread + 1);
+                    let joiner = Joiner::new();
+                    let joiner = if near { joiner.from_loopback(thread + 1) } else { joiner };
                     let result = join_until_told(&joiner, door, issued);
                     told.lock().unwrap_or_else(PoisonError::into_inner).push((joiner.key, result));
                 }
