@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use directories::{ProjectDirs, UserDirs};
+use kith_proto::guest::hello::StoreUrl;
 use kith_proto::pin::{NotAPin, Pin};
 use kith_proto::{limits, text};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,8 @@ pub struct Config {
     pub guest: GuestConfig,
     /// Codes under which credentials are handed over.
     pub share: ShareConfig,
+    /// Where sharing codes are looked up.
+    pub hello: HelloConfig,
     /// Where secrets are kept.
     pub vault: VaultConfig,
 }
@@ -203,6 +206,26 @@ pub struct ShareConfig {
 impl Default for ShareConfig {
     fn default() -> Self {
         Self { digits: *limits::SHORT_CODE.start() }
+    }
+}
+
+/// `[hello]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HelloConfig {
+    /// Be a hello store for everybody on the LAN, always; otherwise this device gives out what its own codes need,
+    /// while it has any.
+    pub serve: bool,
+    /// The port on which it is one; 0 takes 53318, or any that is free.
+    pub port: u16,
+    /// The hello stores that this device uses: `https://HOST[:PORT][#CERTIFICATE-HASH]`.
+    pub stores: Vec<String>,
+}
+
+impl HelloConfig {
+    /// The stores that this device uses.
+    pub fn stores(&self) -> Vec<StoreUrl> {
+        self.stores.iter().filter_map(|text| StoreUrl::parse(text).ok()).collect()
     }
 }
 
@@ -374,6 +397,17 @@ impl Config {
         if !limits::SHORT_CODE.contains(&self.share.digits) {
             return wrong("share.digits", "must be between 4 and 9");
         }
+        if self.hello.port != 0 && self.hello.port < 1024 {
+            return wrong("hello.port", "must be 0 or at least 1024");
+        }
+        if self.hello.stores.len() > limits::HELLO_STORES {
+            return wrong("hello.stores", &format!("must be at most {}", limits::HELLO_STORES));
+        }
+        for text in &self.hello.stores {
+            if let Err(error) = StoreUrl::parse(text) {
+                return wrong("hello.stores", &format!("has {text:?}: {error}"));
+            }
+        }
         if self.guest.types.iter().any(|it| it.is_empty() || it.starts_with('.') || *it != it.to_lowercase()) {
             return wrong("guest.types", "must be extensions in lower case, without the dot");
         }
@@ -470,10 +504,25 @@ mod tests {
             ("[guest]\nmax_files = 0", "guest.max_files"),
             ("[share]\ndigits = 3", "share.digits"),
             ("[guest]\ntypes = [\".JPG\"]", "guest.types"),
+            ("[hello]\nport = 443", "hello.port"),
+            ("[hello]\nserve = 1", "serve"),
+            ("[hello]\nstores = [\"https://a\", \"http://b\"]", "http://b"),
+            (
+                "[hello]\nstores = [\"https://a\", \"https://b\", \"https://c\", \"https://d\", \"https://e\"]",
+                "hello.stores",
+            ),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.contains(named), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn hello_stores_are_read() {
+        let hello = check("[hello]\nserve = true\nstores = [\"https://hello.example\"]").unwrap().hello;
+        assert!(hello.serve);
+        assert_eq!((hello.stores()[0].host.as_str(), hello.stores()[0].port), ("hello.example", 443));
+        assert!(!check("").unwrap().hello.serve);
     }
 
     #[test]

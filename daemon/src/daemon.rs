@@ -11,6 +11,7 @@ use crate::discovery::Discovery;
 use crate::doors::{self, local, peer};
 use crate::event::Events;
 use crate::guest::{self, Guests};
+use crate::hello_store::{self, Hello};
 use crate::identity::{self, Identity};
 use crate::pairing::{self, Pairing};
 use crate::platform::{self, ControlSocket, InstanceLock};
@@ -64,6 +65,14 @@ pub enum Error {
         /// What is wrong.
         source: store::Error,
     },
+    /// What sharing codes need.
+    #[error("{path}: {source}")]
+    Hello {
+        /// Where it lies.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: hello_store::Error,
+    },
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -85,10 +94,11 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Platform(platform::Error::Io { .. }) | Self::Tls(_) | Self::System(_) => Exit::Broken,
-            Self::Store { source: store::Error::Future { .. }, .. } | Self::Platform(_) | Self::Identity(_) => {
-                Exit::Unusable
-            }
-            Self::Store { .. } => Exit::Broken,
+            Self::Store { source: store::Error::Future { .. }, .. }
+            | Self::Hello { source: hello_store::Error::Future(_), .. }
+            | Self::Platform(_)
+            | Self::Identity(_) => Exit::Unusable,
+            Self::Store { .. } | Self::Hello { .. } => Exit::Broken,
             Self::PeerDoor { source, .. } => match source.kind() {
                 // Somebody else has the port, or it may not be had: a matter of configuration.
                 std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => Exit::Unusable,
@@ -147,6 +157,12 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     })
     .await
     .map_err(broken_store)?;
+    let hello = Hello::open(hello_store::Parts {
+        data: settings.paths.data.clone(),
+        config: settings.config.hello.clone(),
+        tasks: tasks.clone(),
+    })
+    .map_err(|source| Error::Hello { path: settings.paths.data.join(hello_store::FILE), source })?;
     let (guests, openings) = Guests::start(guest::Parts {
         settings: settings.clone(),
         discovery: discovery.clone(),
@@ -188,7 +204,13 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
     })
     .await
     .map_err(broken_store)?;
-    doors::guest::serve(guests.clone(), openings, &tasks);
+    doors::guest::serve(doors::guest::Parts {
+        guests: guests.clone(),
+        openings,
+        hello: hello.clone(),
+        discovery: discovery.clone(),
+        tasks: tasks.clone(),
+    });
 
     let door = peer::Door {
         tls,
@@ -210,6 +232,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         sync,
         credentials,
         vault,
+        hello,
         events,
         tasks: tasks.clone(),
         boot_id: uuid::Uuid::new_v4().to_string(),

@@ -1,9 +1,10 @@
-//! The one way out: connections to the peer doors of other devices, to the guest doors of others, and
-//! to whoever waits for credentials.
+//! The one way out: connections to the peer doors of other devices, to the guest doors of others, to hello
+//! stores, and to whoever waits for credentials.
 //!
 //! ```text
 //! race    several addresses, tried side by side
 //! guest   guest doors
+//! hello   hello stores
 //! share   receivers of credentials
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! room, tries the trusted devices that `discovery` wants to be sure of.
 
 mod guest;
+mod hello;
 mod race;
 mod share;
 
@@ -25,6 +27,7 @@ use kith_proto::id::{DeviceId, PublicKey};
 use kith_proto::peer::Alpn;
 use kith_proto::peer::offer::Message;
 use kith_proto::{limits, text};
+use rustls::ClientConfig;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
@@ -37,6 +40,7 @@ use crate::trust::Trust;
 use race::race;
 
 pub use guest::Guest;
+pub use hello::{HelloError, Store};
 
 /// How long one address may take.
 const HANDSHAKE: Duration = Duration::from_secs(limits::HANDSHAKE_SECONDS);
@@ -62,6 +66,9 @@ pub struct Dial {
     decoys: Arc<Mutex<Vec<(SocketAddr, Instant)>>>,
     /// Trusted devices that do not trust this one: said once.
     refused: Arc<Mutex<BTreeSet<PublicKey>>>,
+    /// Whom this system believes on the web: read when first needed.
+    web: Arc<Mutex<Option<Arc<ClientConfig>>>>,
+    tasks: Tasks,
 }
 
 /// Who is expected to answer. Anybody can announce any address for any device, so who knows more should say so: an
@@ -126,6 +133,8 @@ impl Dial {
             port,
             decoys: Arc::default(),
             refused: Arc::default(),
+            web: Arc::default(),
+            tasks: tasks.clone(),
         };
         if let Some(wanted) = discovery.take_probes() {
             tasks.spawn("prober", prober(this.clone(), tasks.clone(), wanted));

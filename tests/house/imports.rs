@@ -9,8 +9,20 @@ const STATE: &[&str] = &["store", "identity", "files"];
 const PROOF: &[&str] = &["trust", "tls", "vault", "hello_store"];
 const REACH: &[&str] = &["discovery", "dial"];
 /// What a door may know besides the ground: engines by their handles, snapshots, and what carries bytes.
-const OF_DOORS: &[&str] =
-    &["pairing", "transfer", "guest", "sync", "credentials", "codes", "vault", "trust", "discovery", "identity", "tls"];
+const OF_DOORS: &[&str] = &[
+    "pairing",
+    "transfer",
+    "guest",
+    "sync",
+    "credentials",
+    "codes",
+    "vault",
+    "hello_store",
+    "trust",
+    "discovery",
+    "identity",
+    "tls",
+];
 
 /// A room, and what it may import besides `kith-proto` and itself.
 const ROOMS: &[(&str, &[&[&str]])] = &[
@@ -35,7 +47,7 @@ const ROOMS: &[(&str, &[&[&str]])] = &[
     ("hello_store", &[GROUND, STATE]),
     // 4 reach
     ("discovery", &[GROUND, &["store", "identity", "trust"]]),
-    ("dial", &[GROUND, &["identity", "discovery", "trust", "tls"]]),
+    ("dial", &[GROUND, &["identity", "discovery", "trust", "tls", "hello_store"]]),
     // 5 engines
     ("pairing", &[GROUND, STATE, PROOF, REACH]),
     ("transfer", &[GROUND, STATE, PROOF, REACH, &["hook"]]),

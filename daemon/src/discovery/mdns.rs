@@ -40,6 +40,8 @@ pub struct Card {
     pub name: String,
     /// The port of the peer door.
     pub port: u16,
+    /// The port on which payloads of sharing codes are given out, while they are.
+    pub hello: Option<u16>,
 }
 
 /// What somebody announces of a device.
@@ -53,6 +55,8 @@ pub struct Announcement {
     pub name: String,
     /// Where it claims to be: IPv4 first, link-local IPv6 last. Never empty.
     pub addresses: Vec<SocketAddr>,
+    /// The port on which it claims to give out payloads of sharing codes.
+    pub hello: Option<u16>,
 }
 
 /// What happened on the network.
@@ -82,6 +86,11 @@ impl Mdns {
         daemon.register(service)?;
         let events = daemon.browse(SERVICE)?;
         Ok(Self { daemon, events })
+    }
+
+    /// Announces `card` in place of what was announced before.
+    pub fn announce(&self, card: &Card) -> Result<(), mdns_sd::Error> {
+        self.daemon.register(service(card)?)
     }
 
     /// What happened, as soon as something did. `None` when too much happened to follow: start anew.
@@ -119,8 +128,9 @@ fn service(card: &Card) -> Result<ServiceInfo, mdns_sd::Error> {
     // One DNS label, with room for the " (2)" that a conflict would add.
     let name = text::device_name(&card.name, limits::DEVICE_NAME.min(63 - suffix.len() - 4));
     let host = format!("kith-{}.local.", card.id);
-    let properties =
-        [("device_id", card.id.to_string()), ("device_name", card.name.clone()), ("v", VERSION.to_owned())];
+    let mut properties =
+        vec![("device_id", card.id.to_string()), ("device_name", card.name.clone()), ("v", VERSION.to_owned())];
+    properties.extend(card.hello.map(|port| ("hello", port.to_string())));
     let mut service = ServiceInfo::new(SERVICE, &format!("{name}{suffix}"), &host, "", card.port, &properties[..])?
         .enable_addr_auto();
     // The id makes the names unique. Probing for others of the same name would only cost 750 ms, and would let
@@ -163,7 +173,14 @@ pub fn read(service: &ResolvedService, own: &Card, lan: &Lan) -> Option<Announce
         return None;
     }
     let name = text::device_name(value(txt, "device_name").unwrap_or_default(), limits::DEVICE_NAME);
-    Some(Announcement { instance: service.fullname.clone(), id, name, addresses })
+    Some(Announcement { instance: service.fullname.clone(), id, name, addresses, hello: hello(txt) })
+}
+
+/// A port as it is written, and one that may be had.
+fn hello(txt: &TxtProperties) -> Option<u16> {
+    let text = value(txt, "hello")?;
+    let port = text.parse().ok().filter(|port| *port >= PORT_MIN)?;
+    (text == u16::to_string(&port)).then_some(port)
 }
 
 fn value<'a>(txt: &'a TxtProperties, key: &str) -> Option<&'a str> {
@@ -188,7 +205,7 @@ mod tests {
     const ID: &str = "00112233445566aa";
 
     fn own() -> Card {
-        Card { id: "ffffffffffffffff".parse().unwrap(), name: "me".to_owned(), port: 44_000 }
+        Card { id: "ffffffffffffffff".parse().unwrap(), name: "me".to_owned(), port: 44_000, hello: None }
     }
 
     fn check(addresses: &str, port: u16, txt: &[(&str, &str)]) -> Option<Announcement> {
@@ -202,7 +219,7 @@ mod tests {
         let id: DeviceId = ID.parse().unwrap();
         for name in ["nas", "größe 写真.v2", "a\\b", &"é".repeat(60)] {
             let name = text::device_name(name, limits::DEVICE_NAME);
-            let mut service = service(&Card { id, name: name.clone(), port: 44_001 }).unwrap();
+            let mut service = service(&Card { id, name: name.clone(), port: 44_001, hello: Some(53_318) }).unwrap();
             assert!(service.get_fullname().contains("[00112233]"));
             let label = service.get_fullname().strip_suffix(&format!(".{SERVICE}")).unwrap().replace('\\', "");
             assert!(label.len() <= 63, "{label}");
@@ -217,6 +234,7 @@ mod tests {
             .unwrap();
             let announced = read(&service.as_resolved_service(), &own(), &lan(false, &[])).unwrap();
             assert_eq!((announced.id, announced.name), (id, name));
+            assert_eq!(announced.hello, Some(53_318));
             assert_eq!(announced.addresses, ["192.168.1.9:44001".parse().unwrap()]);
         }
     }
@@ -245,6 +263,25 @@ mod tests {
         }
         // Another daemon on this host has the same address and another port.
         assert!(check("192.168.1.5", 44_001, &good).is_some());
+    }
+
+    #[test]
+    fn c20_a_port_for_codes_is_a_port_or_nothing() {
+        for (text, port) in [
+            ("53318", Some(53_318)),
+            ("1024", Some(1024)),
+            ("1023", None),
+            ("0", None),
+            ("65536", None),
+            ("-1", None),
+            ("+53318", None),
+            ("053318", None),
+            ("53318 ", None),
+            ("", None),
+        ] {
+            let txt = [("device_id", ID), ("v", "1"), ("hello", text)];
+            assert_eq!(check("192.168.1.9", 44_001, &txt).unwrap().hello, port, "{text:?}");
+        }
     }
 
     #[test]

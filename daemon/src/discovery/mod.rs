@@ -59,6 +59,8 @@ pub struct Sighting {
     pub addresses: Vec<SocketAddr>,
     /// A trusted device: the last try to reach it succeeded. Another one: it is announced.
     pub online: bool,
+    /// The port on which it says it gives out payloads of sharing codes.
+    pub hello: Option<u16>,
 }
 
 /// How a device proved who it is.
@@ -87,6 +89,7 @@ pub struct Discovery {
     probes: Arc<Mutex<Option<mpsc::Receiver<PublicKey>>>>,
     trust: Trust,
     filter: Arc<Filter>,
+    hello: watch::Sender<Option<u16>>,
 }
 
 enum Command {
@@ -111,8 +114,10 @@ impl Discovery {
         let started = Instant::now();
         let table = Table::new(identity.id(), trust.snapshot(), 0);
         let (publish, snapshot) = watch::channel(Arc::new(table.snapshot()));
+        let hello = watch::Sender::new(None);
         let state = State {
-            card: Card { id: identity.id(), name: identity.name().to_owned(), port },
+            card: Card { id: identity.id(), name: identity.name().to_owned(), port, hello: None },
+            hello: hello.subscribe(),
             enabled: settings.config.discovery.enabled,
             lan: Lan::read(&filter),
             lan_read: started,
@@ -128,7 +133,7 @@ impl Discovery {
             probes,
         };
         tasks.spawn("discovery", state.run(inbox, tasks.stopping().clone()));
-        Self { commands, snapshot, probes: Arc::new(Mutex::new(Some(wanted))), trust: trust.clone(), filter }
+        Self { commands, snapshot, probes: Arc::new(Mutex::new(Some(wanted))), trust: trust.clone(), filter, hello }
     }
 
     /// What is known now.
@@ -180,6 +185,11 @@ impl Discovery {
     /// Where others on the LAN can reach this host, for QR codes and screens.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         Lan::read(&self.filter).own_addresses()
+    }
+
+    /// On which port this device gives out payloads of sharing codes, if it does. It is announced.
+    pub fn offer_hello(&self, port: Option<u16>) {
+        self.hello.send_if_modified(|old| std::mem::replace(old, port) != port);
     }
 
     /// Tells the network that this device leaves. Nothing is announced from then on.
@@ -242,6 +252,8 @@ fn merge(sighting: Option<&Sighting>, device: Option<&Device>) -> Peer {
 /// What the task owns.
 struct State {
     card: Card,
+    /// What is to be announced in it.
+    hello: watch::Receiver<Option<u16>>,
     /// Whether the configuration wants mDNS, and nobody has said goodbye yet.
     enabled: bool,
     filter: Arc<Filter>,
@@ -275,6 +287,10 @@ impl State {
                 Ok(()) = trust.changed() => {
                     let snapshot = trust.borrow_and_update().clone();
                     self.table.trust_changed(snapshot, self.now_ms());
+                }
+                Ok(()) = self.hello.changed() => {
+                    self.card.hello = *self.hello.borrow_and_update();
+                    self.announce();
                 }
                 Some(command) = inbox.recv() => self.command(command).await,
                 events = next(&mut self.mdns) => self.network(events).await,
@@ -363,6 +379,12 @@ impl State {
         let old = std::mem::replace(&mut self.lan, Lan::read(&self.filter));
         self.lan_read = Instant::now();
         old != self.lan
+    }
+
+    /// Announces the card as it is now.
+    fn announce(&self) {
+        let Some(Err(error)) = self.mdns.as_ref().map(|mdns| mdns.announce(&self.card)) else { return };
+        tracing::warn!(%error, "mDNS does not take what is to be announced of this device");
     }
 
     fn start_mdns(&mut self) {

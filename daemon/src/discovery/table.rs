@@ -70,6 +70,7 @@ struct Entry {
 struct Instance {
     fullname: String,
     name: String,
+    hello: Option<u16>,
     /// Not heard of since the responder started anew.
     unlisted_ms: Option<u64>,
 }
@@ -132,7 +133,7 @@ impl Table {
 
     /// Somebody announced a device.
     pub fn announced(&mut self, announcement: Announcement, now_ms: u64) {
-        let Announcement { instance, id, name, addresses } = announcement;
+        let Announcement { instance, id, name, addresses, hello } = announcement;
         if id == self.own {
             return;
         }
@@ -146,9 +147,10 @@ impl Table {
         let entry = self.entries.entry(id).or_default();
         if let Some(known) = entry.instances.iter_mut().find(|known| known.fullname == instance) {
             known.name = name;
+            known.hello = hello;
             known.unlisted_ms = None;
         } else if entry.instances.len() < INSTANCES {
-            entry.instances.push(Instance { fullname: instance.clone(), name, unlisted_ms: None });
+            entry.instances.push(Instance { fullname: instance.clone(), name, hello, unlisted_ms: None });
             self.owners.insert(instance.clone(), id);
         } else {
             return;
@@ -369,6 +371,7 @@ impl Entry {
             id,
             name: announced.or_else(known).or_else(last_shown).unwrap_or_default(),
             addresses: self.places.iter().map(|place| place.address).collect(),
+            hello: self.instances.iter().find_map(|instance| instance.hello),
             online: if device.is_some_and(Device::is_trusted) { self.reached } else { !self.instances.is_empty() },
         }
     }

@@ -1,16 +1,26 @@
 //! The hello store: small blobs under random names for a short while. It sees no code, no id, no resource.
 //!
 //! ```text
+//! hello   this device's own: what its codes need, and whatever else it is told to serve
 //! sqlite  a file: what a daemon gives out itself, and a server of middling size
+//! gate    how much one source may ask
 //! ```
 //!
 //! Deliberately absent: HTTP and TLS (see `doors/guest`), and what a blob means.
+
+mod gate;
+mod hello;
+mod sqlite;
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
 use kith_proto::guest::hello::{Lookup, OwnerHash, OwnerToken};
+
+pub use gate::{Gate, Rates};
+pub use hello::{FILE, Hello, Parts, Place, sweep};
+pub use sqlite::Sqlite;
 
 /// Who put something there, as far as it counts: an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,9 +125,23 @@ pub enum Error {
     /// SQLite says no.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file cannot be had.
+    #[error("cannot open the file: {0}")]
+    Open(#[source] std::io::Error),
+    /// A newer kithd wrote the file.
+    #[error("the file is of version {0}: a newer kithd wrote it")]
+    Future(i64),
     /// The thread of the database has ended.
     #[error("the store is closed")]
     Closed,
+}
+
+impl Error {
+    /// Whether there is no room for what was to be written.
+    pub fn is_full(&self) -> bool {
+        let full = |failure: &rusqlite::ffi::Error| failure.code == rusqlite::ErrorCode::DiskFull;
+        matches!(self, Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) if full(failure))
+    }
 }
 
 /// What a store answers, when it does.

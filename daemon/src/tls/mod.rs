@@ -54,6 +54,9 @@ pub enum Error {
     /// No certificate could be made for the device key.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// A certificate that is to stay cannot be read or written.
+    #[error("cannot keep a certificate: {0}")]
+    Kept(#[from] std::io::Error),
     /// The TLS library refuses the configuration.
     #[error("cannot set TLS up: {0}")]
     Config(#[from] rustls::Error),

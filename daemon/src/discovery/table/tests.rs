@@ -40,7 +40,7 @@ fn trust(devices: impl IntoIterator<Item = Device>) -> Arc<trust::Snapshot> {
 
 fn announcement(instance: &str, id: DeviceId, addresses: &[u8]) -> Announcement {
     let addresses = addresses.iter().copied().map(address).collect();
-    Announcement { instance: instance.to_owned(), id, name: "announced".to_owned(), addresses }
+    Announcement { instance: instance.to_owned(), id, name: "announced".to_owned(), addresses, hello: None }
 }
 
 /// A table whose trusted devices have just been tried.

@@ -1,8 +1,10 @@
-//! The guest door: HTTPS for apps and people that are not paired, on a port that is bound only while somebody wants
-//! them to come in.
+//! The guest door: HTTPS for apps and people that are not paired, on ports that are bound only while somebody wants
+//! them to come in: a receive window, a hello store.
 //!
 //! ```text
 //! tella    Tella's transfer protocol, versions 1 and 2
+//! hello    the hello store: what sharing codes need
+//! http     what both share
 //! framing  where a request ends, if that is certain
 //! ```
 //!
@@ -10,27 +12,43 @@
 //! and nobody else's.
 
 mod framing;
+pub mod hello;
+mod http;
 mod tella;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kith_proto::limits;
+use rustls::ServerConfig;
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
-use crate::crowd::{Crowd, Place};
+use crate::crowd::Crowd;
+use crate::discovery::Discovery;
 use crate::guest::{Guests, Opening, Visitor};
+use crate::hello_store::{Gate, Hello, Place, Rates};
 use crate::task::Tasks;
-use crate::tls;
+use crate::tls::guest::Certificate;
+use crate::{platform, tls};
 use framing::Watched;
 
+/// The port on which the hello store is given out, if it is free.
+pub const HELLO_PORT: u16 = 53_318;
+/// How long to wait when it cannot be given out.
+const RETRY: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(limits::GUEST_HANDSHAKE_SECONDS);
 const HEAD: Duration = Duration::from_secs(limits::GUEST_HEAD_SECONDS);
 /// How long to wait after an accept that failed, for want of descriptors for example.
@@ -42,11 +60,32 @@ const READ_AHEAD: usize = 128 << 10;
 /// What HTTP reads at once, which is the longest head, too.
 const READ: usize = 128 << 10;
 
+/// What is served, and to whom it is told.
+pub struct Parts {
+    /// Who takes what guests send.
+    pub guests: Guests,
+    /// Receive windows.
+    pub openings: mpsc::Receiver<Opening>,
+    /// What is given out to whoever knows its name.
+    pub hello: Hello,
+    /// Learns on which port.
+    pub discovery: Discovery,
+    /// Runs all of it.
+    pub tasks: Tasks,
+}
+
 /// Serves whatever opens, until the daemon stops.
-pub fn serve(guests: Guests, mut openings: mpsc::Receiver<Opening>, tasks: &Tasks) {
-    let router = tella::router(guests, tasks.clone());
-    let crowd = Crowd::new(limits::GUEST_CONNECTIONS, limits::GUEST_CONNECTIONS_PER_ADDRESS);
-    let door = Door { router, crowd, tasks: tasks.clone() };
+pub fn serve(parts: Parts) {
+    let Parts { guests, mut openings, hello, discovery, tasks } = parts;
+    let gate = Arc::new(Mutex::new(Gate::new(Rates::default())));
+    let rules = hello::Rules { strangers: hello.takes_from_strangers() };
+    let blobs = hello::router(hello.store(), gate, rules, tasks.clone());
+    let beside = blobs.clone().layer(middleware::from_fn_with_state(hello.wanted(), while_open));
+    let router = tella::router(guests, tasks.clone()).route_service("/v1/hello/{lookup}", beside);
+    let crowd = || Crowd::new(limits::GUEST_CONNECTIONS, limits::GUEST_CONNECTIONS_PER_ADDRESS);
+    let standing = Door::new(blobs, crowd(), tasks.clone());
+    tasks.spawn("hello door", give_out(hello, discovery, standing));
+    let door = Door::new(router, crowd(), tasks.clone());
     tasks.spawn("guest door", async move {
         let stop = door.tasks.stopping().clone();
         loop {
@@ -54,22 +93,81 @@ pub fn serve(guests: Guests, mut openings: mpsc::Receiver<Opening>, tasks: &Task
                 () = stop.cancelled() => return,
                 opening = openings.recv() => opening,
             };
-            let Some(opening) = opening else { return };
-            door.tasks.spawn("guest window", door.clone().accept(opening));
+            let Some(Opening { listener, tls, over, closed }) = opening else { return };
+            let door = door.clone();
+            door.tasks.clone().spawn("guest window", async move {
+                door.accept(listener, tls, over).await;
+                drop(closed);
+            });
         }
     });
 }
 
+/// In a receive window, the hello store is there only while it is given out.
+async fn while_open(State(open): State<watch::Receiver<bool>>, request: Request, next: Next) -> Response {
+    if *open.borrow() { next.run(request).await } else { http::plain(StatusCode::NOT_FOUND, "Not found") }
+}
+
+/// Gives the hello store out while that is wanted.
+async fn give_out(hello: Hello, discovery: Discovery, door: Door) {
+    let (stop, mut wanted) = (door.tasks.stopping().clone(), hello.wanted());
+    loop {
+        let asked = stop.run_until_cancelled(wanted.wait_for(|wanted| *wanted)).await;
+        if !asked.is_some_and(|asked| asked.is_ok()) {
+            return;
+        }
+        let (listener, tls, place) = match open(&hello) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "cannot give out what sharing codes need");
+                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+                continue;
+            }
+        };
+        tracing::info!(port = place.port, certificate = %place.hash, "the hello store is given out");
+        hello.listens(Some(place));
+        discovery.offer_hello(Some(place.port));
+        let over = stop.child_token();
+        let until = async {
+            let _ = stop.run_until_cancelled(wanted.wait_for(|wanted| !*wanted)).await.map(drop);
+            discovery.offer_hello(None);
+            hello.listens(None);
+            over.cancel();
+        };
+        // Both, so that the port is free when it is wanted again.
+        tokio::join!(until, door.clone().accept(listener, tls, over.clone()));
+    }
+}
+
+fn open(hello: &Hello) -> Result<(TcpListener, Arc<ServerConfig>, Place), tls::Error> {
+    let certificate = Certificate::kept(hello.certificate())?;
+    let configured = hello.configured_port();
+    let candidates: &[u16] = if configured == 0 { &[HELLO_PORT, 0] } else { &[configured] };
+    let mut bound = candidates.iter().map(|port| platform::listen(*port));
+    let listener = match bound.find_map(Result::ok) {
+        Some(listener) => listener,
+        None => platform::listen(configured)?,
+    };
+    let place = Place { port: listener.local_addr()?.port(), hash: certificate.hash };
+    Ok((listener, certificate.server()?, place))
+}
+
+/// An accept loop: what it serves, to how many at once.
 #[derive(Clone)]
-struct Door {
+pub struct Door {
     router: Router,
     crowd: Crowd,
     tasks: Tasks,
 }
 
 impl Door {
-    async fn accept(self, opening: Opening) {
-        let Opening { listener, tls, over, closed } = opening;
+    /// Serves `router`, to whose requests a [`Visitor`] is added.
+    pub fn new(router: Router, crowd: Crowd, tasks: Tasks) -> Self {
+        Self { router, crowd, tasks }
+    }
+
+    /// Serves whoever comes, until it is `over`.
+    pub async fn accept(self, listener: TcpListener, tls: Arc<ServerConfig>, over: CancellationToken) {
         let acceptor = TlsAcceptor::from(tls);
         loop {
             let accepted = tokio::select! {
@@ -91,20 +189,12 @@ impl Door {
                     () = door.connection(tcp, remote, acceptor, &over) => {}
                     () = async { over.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {}
                 }
-                drop::<Place>(place);
+                drop::<crate::crowd::Place>(place);
             });
         }
-        drop(listener);
-        drop(closed);
     }
 
-    async fn connection(
-        self,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        acceptor: TlsAcceptor,
-        over: &tokio_util::sync::CancellationToken,
-    ) {
+    async fn connection(self, tcp: TcpStream, remote: SocketAddr, acceptor: TlsAcceptor, over: &CancellationToken) {
         // An answer is one small write; waiting for more would only delay it.
         let _ = tcp.set_nodelay(true);
         let shake = acceptor.accept(BufReader::with_capacity(READ_AHEAD, tcp));

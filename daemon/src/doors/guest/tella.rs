@@ -4,26 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
 use axum::{Extension, Router, middleware};
 use http_body_util::BodyExt;
-use kith_proto::guest::{Close, Done, ErrorBody, Prepare, Refusal, Register, Upload, Version};
+use kith_proto::guest::{Close, Done, Prepare, Refusal, Register, Upload, Version};
 use kith_proto::limits;
-use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::http::{check_head, drain, json, plain};
 use crate::guest::{Guests, Visitor};
 use crate::task::Tasks;
 
 const JSON: Duration = Duration::from_secs(limits::GUEST_JSON_SECONDS);
 const PROGRESS: Duration = Duration::from_secs(limits::GUEST_BODY_SECONDS);
-const DRAIN: Duration = Duration::from_secs(limits::GUEST_DRAIN_SECONDS);
 
 /// The routes of the protocol, for both versions.
 pub fn router(guests: Guests, tasks: Tasks) -> Router {
@@ -111,7 +109,7 @@ async fn prepare((State(tella), Path(path), Extension(visitor)): Call, body: Bod
         None => None,
         Some(Ok(offer)) => Some(offer),
         Some(Err(_)) => {
-            drain(&tella, body);
+            drain(&tella.tasks, body);
             return Err(Refusal::Busy.into());
         }
     };
@@ -141,7 +139,7 @@ async fn upload(
     let version = version(&path, false)?;
     let received = receive(&tella.guests, version, visitor, query.as_deref(), &headers, &mut body).await;
     if received.is_err() {
-        drain(&tella, body);
+        drain(&tella.tasks, body);
     }
     received?;
     Ok(json(&Done { success: true }))
@@ -183,37 +181,10 @@ async fn whole(tella: &Tella, mut body: Body, max: usize) -> Result<Vec<u8>, Ref
         let Some(frame) = timeout_at(soon, body.frame()).await.map_err(|_| Refusal::TooSlow)? else { break };
         let content: Bytes = frame.map_err(|_| Refusal::Malformed)?.into_data().unwrap_or_default();
         if all.len() + content.len() > max {
-            drain(tella, body);
+            drain(&tella.tasks, body);
             return Err(Refusal::TooLarge);
         }
         all.extend_from_slice(&content);
     }
     Ok(all)
-}
-
-/// Reads on for a while what is not wanted: a connection that closes with unread bytes in it is reset, and the answer
-/// is lost to whoever sends before it listens.
-fn drain(tella: &Tella, mut body: Body) {
-    tella.tasks.spawn("guest drain", async move {
-        let _ = timeout(DRAIN, async { while let Some(Ok(_)) = body.frame().await {} }).await;
-    });
-}
-
-/// A head within bounds.
-async fn check_head(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if fields + request.uri().to_string().len() > limits::GUEST_HEAD {
-        return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large");
-    }
-    next.run(request).await
-}
-
-fn json<T: Serialize>(answer: &T) -> Response {
-    let body = serde_json::to_string(answer).expect("answers are plain data");
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-fn plain(status: StatusCode, error: &str) -> Response {
-    (status, json(&ErrorBody { error: error.to_owned() })).into_response()
 }

@@ -61,6 +61,9 @@ pub struct StatusResult {
     /// The port on which this device gives out the payloads of sharing codes, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello_port: Option<u16>,
+    /// Of the certificate that it shows there: what others put behind the `#` of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello_certificate_hash: Option<String>,
 }
 
 /// `daemon.identity`

@@ -50,7 +50,8 @@ pub async fn status(engines: Arc<Engines>, _: Call, _: Empty) -> Result<StatusRe
         online: trusted().filter(|peer| peer.online).count() as u64,
         inbox: (engines.guests.inbox().len() + engines.transfers.inbox().len() + engines.credentials.waiting()) as u64,
         transfers: (engines.guests.unfinished().len() + engines.transfers.unfinished().len()) as u64,
-        hello_port: None,
+        hello_port: engines.hello.port(),
+        hello_certificate_hash: engines.hello.place().map(|place| place.hash.to_string()),
     })
 }
 

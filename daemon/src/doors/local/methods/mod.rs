@@ -20,6 +20,7 @@ use crate::credentials::Credentials;
 use crate::discovery::Discovery;
 use crate::event::Events;
 use crate::guest::Guests;
+use crate::hello_store::Hello;
 use crate::identity::Identity;
 use crate::pairing::Pairing;
 use crate::sync::Sync;
@@ -48,6 +49,8 @@ pub struct Engines {
     pub sync: Sync,
     /// Secrets and databases.
     pub vault: Vault,
+    /// What sharing codes need.
+    pub hello: Hello,
     /// Credentials on their way.
     pub credentials: Credentials,
     /// What happens.
