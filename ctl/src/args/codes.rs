@@ -96,7 +96,6 @@ pub enum Joins {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::args::{Cli, Command};
     use clap::Parser as _;
 

@@ -263,6 +263,24 @@ fn b14_an_entry_as_people_read_it() {
 }
 
 #[test]
+fn members_that_are_not_named_are_counted() {
+    let member = json!({"id": "9a4f0b2c00000000", "name": "nas", "may_share": true, "current": true});
+    for (count, members, more) in
+        [(Some(4), "3 of 4", Some("and 3 more")), (Some(1), "3 of 1", None), (None, "3 of 1", None)]
+    {
+        let mut shown = journal(&json!({"members": [member], "known_by": 3}));
+        if let Some(count) = count {
+            shown["member_count"] = json!(count);
+        }
+        let fake = Fake::new(move |_, _| vec![Result(shown.clone())]);
+        let ran = fake.run("journals show notes");
+        assert!(ran.stdout.contains(&format!("{members} have everything\n")), "{ran:?}");
+        assert_eq!(ran.stdout.contains(" more\n"), more.is_some(), "{ran:?}");
+        assert!(more.is_none_or(|more| ran.stdout.contains(more)), "{ran:?}");
+    }
+}
+
+#[test]
 fn b14_hostile_names_stay_in_their_rows() {
     let evil = journal(&json!({"name": EVIL, "creator": {"id": "0000000000000001", "name": EVIL}, "members": [
         {"id": "9a4f0b2c00000000", "name": EVIL, "may_share": false, "current": true, "last_sync": EVIL}]}));

@@ -12,6 +12,8 @@
 //! shares    handing secrets and databases over, and the inbox
 //! receives  taking them where nobody is asked
 //! reviews   taking them, and somebody looks through what came
+//! codes     sharing codes where they are issued, and requests to join
+//! joins     joining by one
 //! sync      keeping journals the same
 //! vault     where secrets are kept
 //! secrets   secrets, one by one
@@ -21,12 +23,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+mod codes;
 mod commands;
 mod databases;
 mod diary;
 mod fake;
 mod guests;
 mod import;
+mod joins;
 mod journals;
 mod person;
 mod receives;
