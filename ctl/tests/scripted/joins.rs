@@ -285,9 +285,21 @@ fn b14_the_reason_is_the_exit_code() {
         "events.subscribe" => vec![snapshot()],
         "joins.begin" => vec![Result(join("found", &json!({})))],
         "joins.confirm" => vec![Error(1003, "wrong_state")],
-        _ => vec![Result(join("canceled", &json!({})))],
+        _ => vec![updated("canceled", &json!({})), Result(join("canceled", &json!({})))],
     });
     assert_eq!((fake.run("join x --yes").exit, fake.asked("joins.cancel").len()), (Some(6), 1));
+    // What ended while somebody thought about it says why.
+    let fake = Fake::new(|method, _| match method {
+        "events.subscribe" => vec![snapshot()],
+        "joins.begin" => vec![Result(join("found", &json!({})))],
+        "joins.confirm" => vec![
+            updated("canceled", &json!({"reason": reason(1004, "timed_out"), "result": "canceled"})),
+            Error(1003, "wrong_state"),
+        ],
+        _ => vec![Error(1003, "wrong_state")],
+    });
+    let ran = fake.run("join x --yes --json");
+    assert_eq!((ran.exit, ran.error_code().as_str()), (Some(7), "timed_out"), "{ran:?}");
 }
 
 #[test]
@@ -303,7 +315,7 @@ fn what_is_pending_goes_on_in_the_background() {
         assert_eq!((&ran.lines()[3]["state"], &ran.lines()[3]["result"]), (&json!("pending"), &json!(result)));
         let ran = fake.run(&format!("join {CODE} --yes"));
         assert_eq!((ran.exit, ran.stdout.as_str()), (Some(7), ""), "{ran:?}");
-        let said = "kithctl: no\n  do; it is tried in the background until a day after soon: kithctl joins\n";
+        let said = "it goes on in the background until a day after soon; how it is: kithctl joins\nkithctl: no\n  do\n";
         assert!(ran.stderr.ends_with(said), "{ran:?}");
         assert!(fake.asked("joins.cancel").is_empty());
     }
@@ -314,13 +326,25 @@ fn what_is_pending_goes_on_in_the_background() {
         (Some(7), true)
     );
 
-    let fake =
-        joining(|| vec![pending(), pending(), updated("of-tomorrow", &json!({})), updated("joined", &json!({}))]);
+    let fake = joining(|| {
+        vec![
+            pending(),
+            pending(),
+            updated("pending", &json!({})),
+            updated("of-tomorrow", &json!({})),
+            updated("joined", &json!({})),
+        ]
+    });
     let ran = fake.run(&format!("join {CODE} --yes --wait"));
     assert_eq!((ran.exit, ran.stdout.contains("joined the journal")), (Some(0), true), "{ran:?}");
-    assert_eq!(ran.stderr.matches("no; asked again at r; Ctrl+C leaves it to the background\n").count(), 1, "{ran:?}");
+    assert_eq!(
+        ran.stderr.matches("no; asked again at r; Ctrl+C leaves that to the background\n").count(),
+        1,
+        "{ran:?}"
+    );
+    assert_eq!(ran.stderr.matches("asking nas (9a4f0b2c00000000) again\n").count(), 1, "{ran:?}");
     let ran = fake.run(&format!("join {CODE} --yes --wait --json"));
-    assert_eq!((ran.exit, ran.lines().len(), ran.stderr.as_str()), (Some(0), 6, ""), "{ran:?}");
+    assert_eq!((ran.exit, ran.lines().len(), ran.stderr.as_str()), (Some(0), 7, ""), "{ran:?}");
 
     // The same code once more, while its join is pending or over: nobody is asked again.
     for (state, exit) in [("pending", 7), ("joined", 0)] {
@@ -355,7 +379,7 @@ fn ctrl_c_calls_off_what_nobody_agreed_to_and_leaves_the_rest() {
     let mut person = fake.at_terminal(&format!("join {CODE} --wait"));
     person.sees(QUESTION);
     person.types("y");
-    person.sees("Ctrl+C leaves it to the background");
+    person.sees("Ctrl+C leaves that to the background");
     person.interrupts();
     let (exit, shown) = person.leaves();
     assert_eq!((exit, shown.contains("it goes on in the background: kithctl joins")), (Some(130), true), "{shown:?}");

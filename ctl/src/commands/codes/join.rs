@@ -9,6 +9,7 @@ use std::time::Duration;
 use kith_proto::control::code::{
     CodeApproval, CodeJoin, Issuer, JoinBeginParams, JoinConfirmParams, JoinParams, JoinResource, JoinState,
 };
+use kith_proto::control::event::Event;
 use kith_proto::control::method::{Empty, JoinsBegin, JoinsCancel, JoinsConfirm, JoinsList};
 use kith_proto::control::{ApiError, Code, ErrorKind};
 use kith_proto::limits;
@@ -28,6 +29,8 @@ const KINDS: [&str; 1] = ["join:updated"];
 const STDIN: &str = "-";
 /// What a journal is called where things have kinds.
 const JOURNAL: &str = "journal";
+/// What the issuer says to a member.
+const ALREADY: &str = "already_member";
 /// How long an interrupted command waits for the daemon to call the join off.
 const CANCEL: Duration = Duration::from_secs(2);
 
@@ -60,7 +63,14 @@ pub fn join(ctx: &Context, args: Join) -> Result<()> {
         ctx.interrupt.leaves();
         let path = place.map(|place| place.path);
         let confirmed = client.call::<JoinsConfirm>(&JoinConfirmParams { join: now.join.clone(), path });
-        now = confirmed.inspect_err(|_| call_off(&mut client, &now.join))?;
+        now = match confirmed {
+            Ok(now) => now,
+            Err(error) => {
+                let why = ended(&mut client, &now.join).unwrap_or(error);
+                call_off(&mut client, &now.join);
+                return Err(why);
+            }
+        };
         told(ctx, &now)?;
     }
     follow(ctx, &mut client, now, args.wait)
@@ -191,7 +201,7 @@ fn follow(ctx: &Context, client: &mut Client, mut now: CodeJoin, wait: bool) -> 
             }
             JoinState::Pending if !wait => {
                 ctx.interrupt.leaves();
-                return Err(background(&now));
+                return Err(background(ctx, &now));
             }
             JoinState::Pending => waiting(ctx, &now),
             _ => {}
@@ -215,19 +225,21 @@ fn told(ctx: &Context, now: &CodeJoin) -> Result<()> {
 }
 
 fn waiting(ctx: &Context, now: &CodeJoin) {
-    let again = now.retry_at.as_ref().map(|time| format!("; asked again at {time}")).unwrap_or_default();
-    ctx.out.note(&format!("{}{again}; Ctrl+C leaves it to the background", why(now)));
+    match &now.retry_at {
+        Some(time) => {
+            ctx.out.note(&format!("{}; asked again at {time}; Ctrl+C leaves that to the background", why(now)));
+        }
+        None => ctx.out.note(&format!("asking {} again", issuer(now))),
+    }
 }
 
-/// It goes on, with nobody waiting for it here.
-fn background(now: &CodeJoin) -> Error {
+/// It goes on, with nobody waiting for it here: why, and until when.
+fn background(ctx: &Context, now: &CodeJoin) -> Error {
     let until = now.expires.as_ref().map(|time| format!(" until a day after {time}")).unwrap_or_default();
-    let hint = now.reason.as_ref().and_then(|reason| reason.hint.as_ref());
-    let hint = hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
-    let next = format!("{hint}it is tried in the background{until}: kithctl joins");
+    ctx.out.note(&format!("it goes on in the background{until}; how it is: kithctl joins"));
     match &now.reason {
-        Some(reason) => Error::from(reason.clone()).hint(next),
-        None => Error::new(ErrorKind::Unavailable.exit(), "pending", why(now)).hint(next),
+        Some(reason) => reason.clone().into(),
+        None => Error::new(ErrorKind::Unavailable.exit(), "pending", why(now)),
     }
 }
 
@@ -238,25 +250,47 @@ fn why(now: &CodeJoin) -> String {
 
 /// How it ended, as the end of the command that waited for it.
 fn end(ctx: &Context, now: &CodeJoin) -> Result<()> {
-    let member = now.result.as_deref() == Some("already_member");
-    if now.state != JoinState::Joined && !member {
-        let untold = if now.state == JoinState::Canceled {
-            Error::new(FAILED, "canceled", "the join was called off")
-        } else {
-            Error::new(FAILED, now.result.as_deref().unwrap_or("failed"), "joining failed")
-        };
-        return Err(now.reason.clone().map_or(untold, Error::from));
+    if !is_member(now) {
+        return Err(failure(now));
     }
     if ctx.out.is_json() {
         return Ok(());
     }
     let Some(JoinResource { kind, name, .. }) = &now.resource else { return ctx.out.line("joined") };
-    if member {
+    if now.result.as_deref() == Some(ALREADY) {
         ctx.out.line(&format!("this device takes part in the {kind} {name} already"))?;
     } else {
         ctx.out.line(&format!("joined the {kind} {name} of {}", issuer(now)))?;
     }
     if kind == JOURNAL { ctx.out.line(&format!("    kithctl entries list {}", shell_word(name))) } else { Ok(()) }
+}
+
+fn is_member(now: &CodeJoin) -> bool {
+    now.state == JoinState::Joined || now.result.as_deref() == Some(ALREADY)
+}
+
+/// Why this device is no member.
+fn failure(now: &CodeJoin) -> Error {
+    let untold = || match now.state {
+        JoinState::Canceled => Error::new(FAILED, "canceled", "the join was called off"),
+        _ => Error::new(FAILED, now.result.as_deref().unwrap_or("failed"), "joining failed"),
+    };
+    now.reason.clone().map_or_else(untold, Error::from)
+}
+
+/// How a join ended while somebody thought about it, if that was told.
+fn ended(client: &mut Client, id: &str) -> Option<Error> {
+    while let Some(incoming) = client.heard() {
+        let Incoming::Fact(event, _) = incoming else { continue };
+        if let Some(join) = of(&event, id).filter(|join| join.state.is_final()) {
+            return Some(failure(&join));
+        }
+    }
+    None
+}
+
+fn of(event: &Event, id: &str) -> Option<CodeJoin> {
+    CodeJoin::deserialize(&event.data).ok().filter(|join| join.join == id)
 }
 
 /// Whose code it is.
@@ -269,7 +303,7 @@ fn issuer(join: &CodeJoin) -> String {
 fn next(client: &mut Client, now: &CodeJoin) -> Result<CodeJoin> {
     loop {
         let join = match client.next()? {
-            Incoming::Fact(event, _) => CodeJoin::deserialize(&event.data).ok().filter(|it| it.join == now.join),
+            Incoming::Fact(event, _) => of(&event, &now.join),
             Incoming::Lagged(_) => {
                 client.subscribe(&KINDS)?;
                 let joins = client.call::<JoinsList>(&Empty {})?.joins;
