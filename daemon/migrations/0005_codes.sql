@@ -18,6 +18,7 @@ CREATE TABLE code (
   used        INTEGER NOT NULL DEFAULT 0 CHECK (uses IS NULL OR used <= uses),
   ended       TEXT CHECK (ended IN ('expired', 'revoked')), -- once said to somebody, it stays so
   ended_ms    INTEGER,
+  stale       INTEGER NOT NULL DEFAULT 0, -- in so many rounds of housekeeping it was over for long
   CHECK ((ended IS NULL) = (ended_ms IS NULL))
 ) STRICT;
 
@@ -31,6 +32,8 @@ CREATE TABLE redemption (
   expelled_ms INTEGER,
   PRIMARY KEY (code, device)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX redemption_at ON redemption (code, at_ms);
 
 -- Devices that came by a code of which somebody is asked.
 CREATE TABLE join_request (
@@ -50,7 +53,7 @@ CREATE TABLE join_request (
 CREATE TABLE publication (
   code     INTEGER NOT NULL REFERENCES code (number) ON DELETE CASCADE,
   store    TEXT NOT NULL,
-  state    TEXT NOT NULL CHECK (state IN ('waiting', 'published', 'failed', 'withdrawn')),
+  state    TEXT NOT NULL CHECK (state IN ('waiting', 'published', 'failed', 'withdrawing', 'withdrawn')),
   reason   TEXT,                         -- why it failed, as JSON
   since_ms INTEGER NOT NULL,
   PRIMARY KEY (code, store)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::codes::{self, Codes};
 use crate::config::Settings;
 use crate::credentials::{self, Credentials};
 use crate::dial::Dial;
@@ -198,12 +199,25 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         settings: settings.clone(),
         vault: vault.clone(),
         trust: trust.clone(),
-        dial,
+        dial: dial.clone(),
         events: events.clone(),
         tasks: tasks.clone(),
     })
     .await
     .map_err(broken_store)?;
+    let codes = Codes::start(codes::Parts {
+        settings: settings.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        discovery: discovery.clone(),
+        dial,
+        hello: hello.clone(),
+        sync: sync.clone(),
+        events: events.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+        peer_port,
+    });
     doors::guest::serve(doors::guest::Parts {
         guests: guests.clone(),
         openings,
@@ -218,6 +232,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         transfers: transfers.clone(),
         sync: sync.clone(),
         credentials: credentials.clone(),
+        codes: codes.clone(),
         discovery: discovery.clone(),
         tasks: tasks.clone(),
     };
@@ -231,6 +246,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         guests,
         sync,
         credentials,
+        codes,
         vault,
         hello,
         events,

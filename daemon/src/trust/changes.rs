@@ -87,6 +87,11 @@ impl Changes {
         }
     }
 
+    /// When the trust in a device was ended, if it was and stays so.
+    pub fn revoked_ms(&self, tx: &Transaction<'_>, key: &PublicKey) -> rusqlite::Result<Option<i64>> {
+        Ok(load_one(tx, key)?.and_then(|device| device.revoked_ms))
+    }
+
     pub(super) fn pair(
         &mut self,
         tx: &Transaction<'_>,

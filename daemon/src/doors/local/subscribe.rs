@@ -54,8 +54,8 @@ pub async fn subscribe(
         journals: engines.sync.journals().await?,
         syncs: engines.sync.status().await?,
         shares: engines.credentials.list(),
-        codes: Vec::new(),
-        requests: Vec::new(),
+        codes: engines.codes.list().await?,
+        requests: engines.codes.requests().await?,
         joins: Vec::new(),
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));

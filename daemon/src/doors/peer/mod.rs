@@ -15,6 +15,7 @@ use kith_proto::peer::Alpn;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::codes::Codes;
 use crate::credentials::Credentials;
 use crate::crowd::{Crowd, Place};
 use crate::discovery::{Contact, Discovery};
@@ -62,6 +63,8 @@ pub struct Door {
     pub sync: Sync,
     /// `kith-share/1`
     pub credentials: Credentials,
+    /// `kith-join/1`
+    pub codes: Codes,
     /// Whoever proves who it is, is online.
     pub discovery: Discovery,
     /// Who runs the connections.
@@ -125,7 +128,8 @@ impl Door {
                 self.discovery.reached(channel.peer, channel.remote, Contact::Called);
                 self.credentials.serve(channel).await;
             }
-            Ok((Alpn::Join, channel)) => channel.close().await,
+            // So may anybody come with a code.
+            Ok((Alpn::Join, channel)) => self.codes.serve(channel).await,
             Err(error) => tracing::debug!(%remote, %error, "a handshake failed"),
         }
         drop(place);

@@ -36,6 +36,8 @@ pub async fn status(engines: Arc<Engines>, _: Call, _: Empty) -> Result<StatusRe
     let peers = engines.discovery.peers();
     let trusted = || peers.iter().filter(|peer| peer.state == PeerState::Trusted);
     let addresses = engines.discovery.own_addresses().into_iter();
+    let offers = engines.guests.inbox().len() + engines.transfers.inbox().len();
+    let inbox = offers + engines.credentials.waiting() + engines.codes.waiting().await?;
     Ok(StatusResult {
         id: engines.identity.id(),
         name: engines.identity.name().to_owned(),
@@ -48,7 +50,7 @@ pub async fn status(engines: Arc<Engines>, _: Call, _: Empty) -> Result<StatusRe
         download_dir: engines.settings.paths.downloads.to_string_lossy().into_owned(),
         trusted: trusted().count() as u64,
         online: trusted().filter(|peer| peer.online).count() as u64,
-        inbox: (engines.guests.inbox().len() + engines.transfers.inbox().len() + engines.credentials.waiting()) as u64,
+        inbox: inbox as u64,
         transfers: (engines.guests.unfinished().len() + engines.transfers.unfinished().len()) as u64,
         hello_port: engines.hello.port(),
         hello_certificate_hash: engines.hello.place().map(|place| place.hash.to_string()),

@@ -1,5 +1,6 @@
 //! One short function for each method: decode is done, here is one call, encode follows.
 
+mod codes;
 mod daemon;
 mod guest;
 mod journals;
@@ -15,6 +16,7 @@ use kith_proto::control::method as m;
 
 use super::dispatch::Table;
 use super::subscribe::subscribe;
+use crate::codes::Codes;
 use crate::config::Settings;
 use crate::credentials::Credentials;
 use crate::discovery::Discovery;
@@ -53,6 +55,8 @@ pub struct Engines {
     pub hello: Hello,
     /// Credentials on their way.
     pub credentials: Credentials,
+    /// Sharing codes that this device issued.
+    pub codes: Codes,
     /// What happens.
     pub events: Events,
     /// Who runs everything.
@@ -138,6 +142,12 @@ pub fn table() -> Table {
         .with::<m::SharesSave, _, _>(shares::save)
         .with::<m::SharesDecline, _, _>(shares::decline)
         .with::<m::SharesCancel, _, _>(shares::cancel)
+        .with::<m::CodesIssue, _, _>(codes::issue)
+        .with::<m::CodesList, _, _>(codes::list)
+        .with::<m::CodesShow, _, _>(codes::show)
+        .with::<m::CodesRevoke, _, _>(codes::revoke)
+        .with::<m::CodesRequests, _, _>(codes::requests)
+        .with::<m::CodesAnswer, _, _>(codes::answer)
 }
 
 #[cfg(test)]
