@@ -16,6 +16,7 @@
 //! wait      waiting for a condition, with a deadline; the only sleep
 //! require   what this machine cannot do: skipped here, a failure where KITH_REQUIRE says so
 //! random    reproducible bytes and numbers from a printed seed
+//! redis     a Redis server of one's own
 //! ```
 //!
 //! Deliberately absent: anything of the daemon's own code. The tests know what crosses the doors, and `kith-proto`'s
@@ -32,6 +33,7 @@ pub mod joiner;
 pub mod lab;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod require;
 pub mod terminal;
 pub mod tree;

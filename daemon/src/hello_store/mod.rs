@@ -3,6 +3,7 @@
 //! ```text
 //! hello   this device's own: what its codes need, and whatever else it is told to serve
 //! sqlite  a file: what a daemon gives out itself, and a server of middling size
+//! redis   a server of its own kind: any number of front ends
 //! gate    how much one source may ask
 //! ```
 //!
@@ -10,6 +11,8 @@
 
 mod gate;
 mod hello;
+#[cfg(feature = "redis")]
+mod redis;
 mod sqlite;
 
 use std::future::Future;
@@ -20,6 +23,8 @@ use kith_proto::guest::hello::{Lookup, OwnerHash, OwnerToken};
 
 pub use gate::{Gate, Rates};
 pub use hello::{FILE, Hello, Parts, Place, sweep};
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 pub use sqlite::Sqlite;
 
 /// Who put something there, as far as it counts: an IPv4 address, or the /64 of an IPv6 address.
@@ -134,6 +139,27 @@ pub enum Error {
     /// The thread of the database has ended.
     #[error("the store is closed")]
     Closed,
+    /// The server does not answer, or says no: it may come back.
+    #[error("the Redis server cannot be used: {0}")]
+    Unreachable(String),
+    /// Too many want to change the same at once.
+    #[error("too many change one name at once")]
+    Contended,
+    /// What lies under a name is not of this store.
+    #[error("somebody else keeps something in this Redis database under a name of the hello store")]
+    Foreign,
+    /// Text that is no address of a server. It may hold a password, so it is not repeated.
+    #[error("the address of a Redis server is redis://[:PASSWORD@]HOST[:PORT][/DB], or rediss://… with TLS")]
+    Address,
+    /// The server throws out what nobody asked it to.
+    #[error(
+        "the Redis server evicts ({policy}) when its memory is full, and codes would vanish; \
+         set its maxmemory-policy to noeviction"
+    )]
+    Evicts {
+        /// Its `maxmemory-policy`.
+        policy: String,
+    },
 }
 
 impl Error {
@@ -161,3 +187,6 @@ pub trait HelloStore: Send + Sync {
     /// How much there is.
     fn fill(&self, now_ms: u64) -> Answer<'_, Fill>;
 }
+
+#[cfg(test)]
+mod conformance_tests;
