@@ -194,6 +194,11 @@ async fn bounds_a_source(store: &dyn HelloStore) {
         assert_eq!(put(store, &until(at(number)), over).await, Deposited::Created, "{number}");
     }
     assert_eq!(put(store, &until(at(20)), over).await, Deposited::SourceFull);
+    // This device itself has no such bound.
+    for number in 30..30 + 2 * most {
+        let own = Deposit { source: Source::OWN, ..deposit(name(b'f', number), b"blob") };
+        assert_eq!(put(store, &own, now).await, Deposited::Created);
+    }
 }
 
 async fn one_of_many_is_first(store: Arc<dyn HelloStore>) {
@@ -298,13 +303,55 @@ async fn sweeps(store: &dyn HelloStore) {
     }
 }
 
+mod on_sqlite {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn path(dir: &tempfile::TempDir) -> PathBuf {
+        dir.path().join("hello.db")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        conforms(Arc::new(Sqlite::open(&path(&dir), BOUNDS).unwrap())).await;
+        sweeps(&Sqlite::open(&dir.path().join("swept.db"), BOUNDS).unwrap()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_blobs_and_bytes_are_bounded() {
+        for few in [Bounds { blobs: 7, ..BOUNDS }, Bounds { bytes: 1099, ..BOUNDS }] {
+            let dir = tempfile::tempdir().unwrap();
+            throws_nothing_out(&Sqlite::open(&path(&dir), few).unwrap(), few, Counts::Exactly).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_it_answered_is_there_when_it_is_opened_again() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), now());
+        let kept = deposit(name(b'o', 1), b"kept");
+        let gone = deposit(name(b'o', 2), b"gone");
+        let store = Sqlite::open(&path(&dir), BOUNDS).unwrap();
+        for it in [&kept, &gone] {
+            assert_eq!(put(&store, it, now).await, Deposited::Created);
+        }
+        assert!(store.withdraw(gone.lookup, &token(1), now).await.unwrap());
+        drop(store);
+        let store = Sqlite::open(&path(&dir), BOUNDS).unwrap();
+        assert!(matches!(found(&store, kept.lookup, now).await, Found::Blob { blob, .. } if blob == b"kept"));
+        assert_eq!(found(&store, gone.lookup, now).await, Found::Withdrawn);
+        assert_eq!(put(&store, &kept, now).await, Deposited::Same);
+    }
+}
+
 #[cfg(feature = "redis")]
 mod on_redis {
     use kith_tests::redis::Redis as Server;
     use kith_tests::wait;
 
     use super::*;
-    use crate::hello_store::redis::Redis;
+    use crate::hello_store::Redis;
 
     async fn open(server: &Server, bounds: Bounds) -> Redis {
         Redis::open(&server.url(), bounds).await.unwrap()

@@ -129,6 +129,9 @@ impl Redis {
 
     /// Counts a name as its source's. `Some(false)`: it is one too many; `None`: there is no memory.
     async fn count(&self, source: Source, lookup: Lookup, expires_ms: u64, now_ms: u64) -> Result<Option<bool>, Error> {
+        if source == Source::OWN {
+            return Ok(Some(true));
+        }
         let mut command = redis::cmd("EVAL");
         command.arg(COUNT).arg(1).arg(source_key(source)).arg(now_ms);
         command.arg(&lookup.0).arg(expires_ms).arg(self.bounds.per_source);
@@ -136,6 +139,9 @@ impl Redis {
     }
 
     async fn uncount(&self, source: Source, lookup: Lookup) -> Result<(), Error> {
+        if source == Source::OWN {
+            return Ok(());
+        }
         self.ask(redis::cmd("ZREM").arg(source_key(source)).arg(&lookup.0)).await
     }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use listen::listen;
+pub use listen::{listen, listen_at};
 #[cfg(unix)]
 pub use unix::{
     ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, hide_memory, raise_file_limit,

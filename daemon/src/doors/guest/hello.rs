@@ -25,6 +25,8 @@ use crate::task::Tasks;
 
 const BODY: Duration = Duration::from_secs(limits::GUEST_JSON_SECONDS);
 const PROGRESS: Duration = Duration::from_secs(limits::GUEST_BODY_SECONDS);
+/// When to try again what the store could not do, in seconds.
+const BROKEN_RETRY: u32 = 10;
 /// When a source that has too much there may try again, in seconds: something may have expired by then.
 const FULL_RETRY: u32 = 3_600;
 
@@ -65,7 +67,11 @@ enum Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        tracing::warn!(%error, "the hello store failed");
+        // A server that is away is away for every request; whoever runs the store says it once.
+        match error {
+            Error::Unreachable(_) => tracing::debug!(%error, "the hello store is away"),
+            _ => tracing::warn!(%error, "the hello store failed"),
+        }
         if error.is_full() { Self::Full } else { Self::Broken }
     }
 }
@@ -177,6 +183,7 @@ impl Door {
         };
         let mut answer = plain(status, error);
         match refusal {
+            Refusal::Broken => drop(answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(BROKEN_RETRY))),
             Refusal::TooMany(seconds) => drop(answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*seconds))),
             Refusal::Method => {
                 let allowed = if self.rules.strangers { "GET, PUT, DELETE" } else { "GET" };
