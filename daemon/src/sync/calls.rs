@@ -73,6 +73,9 @@ impl Engine {
         // A call that gives way to another one did not begin.
         let met = || {
             line.met();
+            if dialled {
+                self.begun(&peer);
+            }
             let began = self.outcome(&peer, dialled, trigger, begun, Tally::default(), None);
             self.events.publish(&Fact::SyncStarted(began));
         };

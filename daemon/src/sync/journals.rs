@@ -41,13 +41,13 @@ impl Sync {
         Ok(self.0.read(move |book| view::journals(book, &trust, &this)).await?)
     }
 
-    /// One journal, by its name or its id.
+    /// One journal with all its members, by its name or its id.
     pub async fn journal(&self, wanted: String) -> Result<Journal, ApiError> {
         let (trust, this) = (self.0.trust.snapshot(), self.0.this());
         self.0
             .decide_reading(move |book| {
                 let journal = decided!(find(book, &wanted)?);
-                Ok(Ok(view::journal(book, &trust, &this, &journal)?))
+                Ok(Ok(view::journal(book, &trust, &this, &journal, limits::JOURNAL_MEMBERS)?))
             })
             .await
     }
@@ -195,7 +195,7 @@ impl Engine {
         let journal = self
             .decide_reading(move |book| {
                 let journal = decided!(find(book, &id.to_string())?);
-                Ok(Ok(view::journal(book, &trust, &this, &journal)?))
+                Ok(Ok(view::journal(book, &trust, &this, &journal, limits::MEMBERS_SHOWN)?))
             })
             .await?;
         self.events.publish(&Fact::JournalUpdated(journal.clone()));

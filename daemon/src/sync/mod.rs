@@ -53,11 +53,11 @@ use crate::identity::Identity;
 use crate::store::{self, Store};
 use crate::task::Tasks;
 use crate::tls::Channel;
-use crate::trust::{self, Trust};
+use crate::trust::{self, Device, Trust};
 use book::{Book, Circle, State};
 use lines::Lines;
 use news::News;
-use schedule::Schedule;
+use schedule::{Bond, Schedule};
 use session::now_ms;
 use witness::Witness;
 
@@ -105,6 +105,8 @@ struct Engine {
     tasks: Tasks,
     witness: Mutex<Witness>,
     schedule: Mutex<Schedule>,
+    /// With what it was put together from.
+    circle: Mutex<Option<(Arc<trust::Snapshot>, Arc<Circle>)>>,
     news: Mutex<News>,
     /// Why sessions failed, where that could not be written down.
     unwritten: Mutex<HashMap<PublicKey, Failure>>,
@@ -148,6 +150,7 @@ impl Sync {
             tasks,
             witness: Mutex::new(witness),
             schedule: Mutex::default(),
+            circle: Mutex::default(),
             news: Mutex::default(),
             unwritten: Mutex::default(),
             wake: Notify::new(),
@@ -213,8 +216,8 @@ async fn run(engine: Arc<Engine>) {
     let mut sightings = engine.discovery.watch();
     let mut housekeeping = Instant::now() + HOUSEKEEPING / 60;
     engine.follow_trust(true);
+    engine.follow_sightings();
     loop {
-        engine.follow_sightings();
         let now = Instant::now();
         if now >= housekeeping {
             // Sessions do not wait for it.
@@ -225,19 +228,29 @@ async fn run(engine: Arc<Engine>) {
         let due = engine.schedule().take(now);
         for (peer, trigger) in due {
             let engine = engine.clone();
-            engine.tasks.clone().spawn("sync session", async move { engine.call(peer, trigger).await });
+            engine.tasks.clone().spawn("sync session", async move {
+                engine.clone().call(peer, trigger).await;
+                engine.begun(&peer);
+            });
         }
         let next = engine.schedule().next().map_or(housekeeping, |next| next.min(housekeeping));
         tokio::select! {
             () = engine.tasks.stopping().cancelled() => return,
             () = engine.wake.notified() => {}
-            changed = sightings.changed() => if changed.is_err() { return },
+            changed = sightings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                sightings.borrow_and_update();
+                engine.follow_sightings();
+            }
             changed = trust.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 trust.borrow_and_update();
                 engine.follow_trust(false);
+                engine.follow_sightings();
             }
             () = tokio::time::sleep_until(next) => {}
         }
@@ -249,8 +262,25 @@ impl Engine {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whom this device knows now. With thousands of them it is put together once for each change of trust, not for each
+    /// look into the book.
     fn circle(&self) -> Arc<Circle> {
-        Arc::new(circle(&self.identity, &self.trust.snapshot()))
+        let snapshot = self.trust.snapshot();
+        let mut kept = self.circle.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((of, circle)) if Arc::ptr_eq(of, &snapshot) => circle.clone(),
+            _ => {
+                let new = Arc::new(circle(&self.identity, &snapshot));
+                *kept = Some((snapshot, new.clone()));
+                new
+            }
+        }
+    }
+
+    /// A session that was taken from the schedule has begun, or is over.
+    fn begun(&self, peer: &PublicKey) {
+        self.schedule().begun(peer);
+        self.wake.notify_one();
     }
 
     /// What this device is called.
@@ -280,7 +310,12 @@ impl Engine {
     fn follow_trust(&self, at_start: bool) {
         let snapshot = self.trust.snapshot();
         let trusted = snapshot.devices.values().filter(|device| device.is_trusted());
-        let trusted: Vec<_> = trusted.map(|device| (device.key, device.relation == Relation::Own)).collect();
+        let bond = |device: &Device| match (device.relation, device.calls) {
+            (Relation::Own, _) => Bond::Own,
+            (_, true) => Bond::Caller,
+            _ => Bond::Guest,
+        };
+        let trusted: Vec<_> = trusted.map(|device| (device.key, bond(device))).collect();
         // First, so that a session that ends knows whether another one follows.
         self.schedule().trust(&trusted, Instant::now(), at_start);
         self.lines.end_unless(|peer, own| {
@@ -301,7 +336,10 @@ impl Engine {
     async fn statuses(&self) -> Result<Vec<(PublicKey, PeerSync)>, ApiError> {
         let trust = self.trust.snapshot();
         let trusted = trust.devices.values().filter(|device| device.is_trusted());
-        let states: Vec<_> = trusted.map(|device| (device.key, self.schedule().state(&device.key))).collect();
+        let states: Vec<_> = {
+            let schedule = self.schedule();
+            trusted.map(|device| (device.key, schedule.state(&device.key))).collect()
+        };
         let mut statuses = self.read(move |book| view::statuses(book, &trust, &states)).await?;
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
         for (peer, status) in &mut statuses {

@@ -201,7 +201,10 @@ fn admit(
     let mut admissions = Vec::new();
     for (device, name) in devices {
         let already = members.contains(device);
-        let_in(book, identity, circle, &journal, &mut members, device, name)?;
+        // Who takes part keeps what it may.
+        if !already {
+            let_in(book, identity, circle, &journal, &mut members, device, name)?;
+        }
         admissions.push(match members.invitation(device, &own) {
             Some(invitation) if already => Admission::Already(invitation),
             Some(invitation) => Admission::Admitted(invitation),
@@ -299,3 +302,6 @@ pub(super) fn put_out(
     book.merge_members(journal, members, &records)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

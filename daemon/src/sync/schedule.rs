@@ -3,7 +3,7 @@
 //! At once after pairing and when somebody asks; when a peer comes into sight, unless that was just done; a second after
 //! a change here; every ten minutes while a peer is in sight. What fails is tried again with growing patience.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use kith_proto::id::PublicKey;
@@ -22,6 +22,9 @@ const ROOM_PAUSE: Duration = Duration::from_secs(30);
 /// After a pairing, the other side may take a moment to write it down.
 const PAIRING: Duration = Duration::from_secs(5);
 const PAIRING_PAUSE: Duration = Duration::from_millis(300);
+/// Sessions that this device begins at once: dialled, and not met yet. Where thousands of devices are due, the others
+/// wait for their turn.
+const BEGINNING: usize = 16;
 
 /// Why a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +72,23 @@ pub enum Went {
     Ended,
 }
 
+/// What a trusted peer is to this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bond {
+    /// One's own.
+    Own,
+    /// Somebody else's.
+    Guest,
+    /// The same; it came by a code a moment ago, and calls by itself.
+    Caller,
+}
+
 /// What is planned for every trusted peer.
 #[derive(Debug, Default)]
 pub struct Schedule {
     peers: HashMap<PublicKey, Plan>,
+    /// With whom this device begins sessions just now.
+    beginning: HashSet<PublicKey>,
 }
 
 #[derive(Debug, Default)]
@@ -104,16 +120,17 @@ impl Plan {
 }
 
 impl Schedule {
-    /// Only these peers are trusted, and those of which that is said are one's own. Those that are new were just paired;
-    /// those that are one's own now are to have what such devices have.
-    pub fn trust(&mut self, trusted: &[(PublicKey, bool)], now: Instant, at_start: bool) {
-        self.peers.retain(|peer, _| trusted.iter().any(|(it, _)| it == peer));
-        for (peer, own) in trusted {
-            let new = !self.peers.contains_key(peer);
+    /// Only these peers are trusted. Those that are new were just paired, or call; those that are one's own now are to
+    /// have what such devices have.
+    pub fn trust(&mut self, trusted: &[(PublicKey, Bond)], now: Instant, at_start: bool) {
+        let still: HashSet<_> = trusted.iter().map(|(peer, _)| peer).collect();
+        self.peers.retain(|peer, _| still.contains(peer));
+        for (peer, bond) in trusted {
+            let (new, own) = (!self.peers.contains_key(peer), *bond == Bond::Own);
             let plan = self.peers.entry(*peer).or_default();
-            let joins = *own && !plan.own && !new;
-            plan.own = *own;
-            if new && !at_start {
+            let joins = own && !plan.own && !new;
+            plan.own = own;
+            if new && !at_start && *bond != Bond::Caller {
                 plan.paired = Some(now);
                 plan.no_later_than(now, Trigger::Paired);
             }
@@ -168,24 +185,39 @@ impl Schedule {
         })
     }
 
-    /// Takes what is due.
+    /// Takes what is due, as much as there is room for: first what somebody asked for, then what waited longest. Who takes
+    /// it says when it has [`begun`](Schedule::begun).
     pub fn take(&mut self, now: Instant) -> Vec<(PublicKey, Trigger)> {
-        let mut due = Vec::new();
-        for (peer, plan) in &mut self.peers {
-            if plan.is_possible()
-                && let Some((at, trigger)) = plan.due
-                && at <= now
-            {
+        let room = BEGINNING.saturating_sub(self.beginning.len());
+        if room == 0 {
+            return Vec::new();
+        }
+        let possible = self.peers.iter().filter(|(peer, plan)| plan.is_possible() && !self.beginning.contains(*peer));
+        let due = possible.filter_map(|(peer, plan)| plan.due.map(|(at, trigger)| (at, trigger, *peer)));
+        let mut due: Vec<_> = due.filter(|(at, ..)| *at <= now).collect();
+        due.sort_unstable_by_key(|(at, trigger, _)| (*trigger != Trigger::Asked, *at));
+        due.truncate(room);
+        for (_, _, peer) in &due {
+            self.beginning.insert(*peer);
+            if let Some(plan) = self.peers.get_mut(peer) {
                 plan.due = None;
-                due.push((*peer, trigger));
             }
         }
-        due
+        due.into_iter().map(|(_, trigger, peer)| (peer, trigger)).collect()
     }
 
-    /// When something is due next.
+    /// A session that was taken was met by the other side, or is over: there is room for another one.
+    pub fn begun(&mut self, peer: &PublicKey) {
+        self.beginning.remove(peer);
+    }
+
+    /// When something is due next. While there is no room, nothing is: whoever makes some looks again.
     pub fn next(&self) -> Option<Instant> {
-        self.peers.values().filter(|plan| plan.is_possible()).filter_map(|plan| plan.due).map(|(at, _)| at).min()
+        if self.beginning.len() >= BEGINNING {
+            return None;
+        }
+        let plans = self.peers.iter().filter(|(peer, _)| !self.beginning.contains(*peer)).map(|(_, plan)| plan);
+        plans.filter(|plan| plan.is_possible()).filter_map(|plan| plan.due).map(|(at, _)| at).min()
     }
 
     /// A session began.
@@ -239,19 +271,21 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use super::Bond::{Caller, Guest, Own};
     use super::*;
 
     const NAS: PublicKey = PublicKey([1; 32]);
 
     fn schedule(now: Instant) -> Schedule {
         let mut schedule = Schedule::default();
-        schedule.trust(&[(NAS, false)], now, true);
+        schedule.trust(&[(NAS, Guest)], now, true);
         schedule
     }
 
     fn session(schedule: &mut Schedule, now: Instant, went: Went) -> Trigger {
         let [(peer, trigger)] = schedule.take(now)[..] else { panic!("one session is due") };
         schedule.began(&peer);
+        schedule.begun(&peer);
         assert!(schedule.take(now).is_empty(), "one session a pair");
         schedule.ended(&peer, trigger, went, now);
         trigger
@@ -298,6 +332,7 @@ mod tests {
         schedule.sighted(&NAS, true, start);
         schedule.take(start);
         schedule.began(&NAS);
+        schedule.begun(&NAS);
         schedule.changed([&NAS], start);
         assert_eq!(schedule.next(), None);
         schedule.ended(&NAS, Trigger::Discovered, Went::Well, start);
@@ -330,12 +365,12 @@ mod tests {
         let mut schedule = schedule(start);
         schedule.sighted(&NAS, true, start);
         session(&mut schedule, start, Went::Well);
-        schedule.trust(&[(NAS, false)], start, false);
+        schedule.trust(&[(NAS, Guest)], start, false);
         assert_eq!(schedule.next(), Some(start + EVERY));
-        schedule.trust(&[(NAS, true)], start, false);
+        schedule.trust(&[(NAS, Own)], start, false);
         assert_eq!(schedule.next(), Some(start + GATHER));
         assert_eq!(session(&mut schedule, start + GATHER, Went::Well), Trigger::Changed);
-        for own in [true, false] {
+        for own in [Own, Guest] {
             schedule.trust(&[(NAS, own)], start + GATHER, false);
             assert_eq!(schedule.next(), Some(start + GATHER + EVERY));
         }
@@ -348,10 +383,12 @@ mod tests {
         schedule.asked(&NAS, start);
         schedule.take(start);
         schedule.began(&NAS);
+        schedule.begun(&NAS);
         assert!(!schedule.ended(&NAS, Trigger::Asked, Went::Ended, start), "that is no news");
         assert_eq!(schedule.next(), Some(start + GATHER), "also where the peer is not in sight: somebody asked");
         schedule.take(start + GATHER);
         schedule.began(&NAS);
+        schedule.begun(&NAS);
         schedule.trust(&[], start, false);
         assert!(schedule.ended(&NAS, Trigger::Asked, Went::Ended, start), "nothing follows: whoever waits is told");
         assert_eq!(schedule.next(), None);
@@ -375,15 +412,59 @@ mod tests {
         let start = Instant::now();
         let mut schedule = schedule(start);
         let new = PublicKey([2; 32]);
-        schedule.trust(&[(NAS, false), (new, true)], start, false);
+        schedule.trust(&[(NAS, Guest), (new, Own)], start, false);
         assert_eq!(schedule.take(start), [(new, Trigger::Paired)]);
         schedule.began(&new);
+        schedule.begun(&new);
         assert!(!schedule.ended(&new, Trigger::Paired, Went::Badly, start), "that is no news");
         assert_eq!(schedule.next(), Some(start + PAIRING_PAUSE));
         schedule.take(start + PAIRING);
         schedule.began(&new);
+        schedule.begun(&new);
         assert!(schedule.ended(&new, Trigger::Paired, Went::Badly, start + PAIRING));
-        schedule.trust(&[(NAS, false)], start, false);
+        schedule.trust(&[(NAS, Guest)], start, false);
         assert_eq!(schedule.next(), None, "nothing is planned with a device that is not trusted");
+    }
+
+    #[tokio::test]
+    async fn who_came_by_a_code_calls_by_itself() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        let new = PublicKey([2; 32]);
+        schedule.trust(&[(NAS, Guest), (new, Caller)], start, false);
+        assert_eq!(schedule.next(), None);
+        schedule.changed([&new], start);
+        assert_eq!(schedule.next(), None, "it is not in sight");
+        schedule.sighted(&new, true, start);
+        assert_eq!(schedule.take(start), [(new, Trigger::Discovered)]);
+    }
+
+    #[tokio::test]
+    async fn of_a_thousand_that_are_due_a_few_begin_at_once() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        let key = |n: u16| PublicKey(std::array::from_fn(|i| n.to_be_bytes()[i % 2]));
+        let all: Vec<_> = (0..1000).map(|n| (key(n), Guest)).collect();
+        schedule.trust(&all, start, false);
+        let first = schedule.take(start);
+        assert_eq!(first.len(), BEGINNING);
+        assert!(schedule.take(start).is_empty() && schedule.next().is_none(), "nobody wakes for what has no room");
+        schedule.asked(&key(999), start + GATHER);
+        let (peer, _) = first[0];
+        let asked_already = first.iter().any(|(it, _)| *it == key(999));
+        schedule.begun(&peer);
+        let next = schedule.take(start + GATHER);
+        assert!(next.len() == 1 && (asked_already || next[0] == (key(999), Trigger::Asked)), "somebody waits for it");
+        // Everybody has its turn, also where sessions go on for long.
+        let mut begun: HashSet<_> = first.iter().chain(&next).map(|(peer, _)| *peer).collect();
+        let mut running: Vec<_> = first.into_iter().skip(1).chain(next).collect();
+        while let Some((peer, _)) = running.pop() {
+            schedule.began(&peer);
+            schedule.begun(&peer);
+            let more = schedule.take(start + GATHER);
+            begun.extend(more.iter().map(|(peer, _)| *peer));
+            running.extend(more);
+        }
+        assert_eq!(begun.len(), 1000);
     }
 }

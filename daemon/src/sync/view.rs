@@ -1,13 +1,15 @@
 //! How journals, entries and syncing are shown at the local door.
 
-use kith_proto::control::event::Fact;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use kith_proto::control::event::Fact;
 use kith_proto::control::journal::{
     Conflict, Entry, Journal, JournalState, JournalSync, Member, PeerSync, Recovered, SyncState,
 };
 use kith_proto::control::types::PeerRef;
 use kith_proto::id::PublicKey;
+use kith_proto::limits;
 use kith_proto::peer::journal::member::Members;
 use kith_proto::peer::journal::replica::Shelf;
 use kith_proto::peer::journal::session::Note;
@@ -38,32 +40,37 @@ pub fn member(trust: &trust::Snapshot, members: &Members, key: &PublicKey) -> Pe
     }
 }
 
-/// Every journal that was not left.
+/// Every journal that was not left, with at most [`limits::MEMBERS_SHOWN`] of its members.
 pub fn journals(book: &mut Book<'_>, trust: &trust::Snapshot, this: &PeerRef) -> rusqlite::Result<Vec<Journal>> {
     let listed = book.journals()?.into_iter().filter(|journal| journal.state.shown().is_some()).collect::<Vec<_>>();
-    listed.iter().map(|it| journal(book, trust, this, it)).collect()
+    listed.iter().map(|it| journal(book, trust, this, it, limits::MEMBERS_SHOWN)).collect()
 }
 
-/// One journal, as `this` device has it.
+/// One journal, as `this` device has it. Of more members than `most`, those are shown with which it was synced last.
 pub fn journal(
     book: &mut Book<'_>,
     trust: &trust::Snapshot,
     this: &PeerRef,
     listed: &Listed,
+    most: usize,
 ) -> rusqlite::Result<Journal> {
     let members = book.members(listed)?;
     let own = Shelf::device(book);
-    let states = book.journal_peers(listed)?;
-    let mut shown = Vec::new();
-    for device in book.others(listed)? {
-        let state = states.get(&device);
-        shown.push(Member {
-            device: members.as_ref().map_or_else(|| peer(trust, &device), |members| member(trust, members, &device)),
-            may_share: members.as_ref().is_some_and(|members| members.may_admit(&device)),
-            current: state.is_some_and(|state| state.last_sync_ms.is_some()) && book.lag(listed, &device, 1)? == 0,
-            last_sync: state.and_then(|state| state.last_sync_ms).map(time),
-        });
+    let synced = book.synced_peers(listed)?;
+    let mut others = book.others_of(members.as_ref());
+    let member_count = others.len() as u64;
+    let known_by = others.iter().filter(|device| synced.get(device).is_some_and(|synced| synced.current)).count();
+    if others.len() > most {
+        others.sort_by_key(|device| Reverse(synced.get(device).map(|synced| synced.last_ms)));
+        others.truncate(most);
     }
+    let show = |device: PublicKey| Member {
+        device: members.as_ref().map_or_else(|| peer(trust, &device), |members| member(trust, members, &device)),
+        may_share: members.as_ref().is_some_and(|members| members.may_admit(&device)),
+        current: synced.get(&device).is_some_and(|synced| synced.current),
+        last_sync: synced.get(&device).map(|synced| time(synced.last_ms)),
+    };
+    let mut shown: Vec<_> = others.into_iter().map(show).collect();
     shown.sort_by(|a, b| (&a.device.name, a.device.id).cmp(&(&b.device.name, b.device.id)));
     Ok(Journal {
         id: listed.id.to_string(),
@@ -79,8 +86,8 @@ pub fn journal(
         tombstones: listed.tombstones,
         history: listed.history,
         recovered: listed.recovered,
-        known_by: shown.iter().filter(|member| member.current).count() as u64,
-        member_count: shown.len() as u64,
+        known_by: known_by as u64,
+        member_count,
         members: shown,
         since: Some(time(listed.created_ms)),
         cursor: cursor(&Shelf::epoch(book), Shelf::top(book)?),
@@ -98,13 +105,15 @@ pub fn statuses(
     let mut journals: BTreeMap<PublicKey, Vec<JournalSync>> = BTreeMap::new();
     for listed in book.journals()?.into_iter().filter(|journal| journal.state == State::Active) {
         let states = book.journal_peers(&listed)?;
-        for device in book.others(&listed)? {
+        let others = book.others(&listed)?;
+        let lags = book.lags(&listed, &others, LAG)?;
+        for (device, lag) in others.into_iter().zip(lags) {
             let state = states.get(&device).cloned().unwrap_or_default();
             journals.entry(device).or_default().push(JournalSync {
                 journal: listed.id.to_string(),
                 name: listed.name.clone(),
                 last_sync: state.last_sync_ms.map(time),
-                lag: book.lag(&listed, &device, LAG)?,
+                lag,
                 conflicts: state.conflicts,
                 refused: state.refused,
             });

@@ -46,8 +46,8 @@ pub struct Journal {
     pub history: u64,
     /// Entries that came back from before the horizon and wait for somebody to decide.
     pub recovered: u64,
-    /// The devices that it is shared with, without this one: at most [`crate::limits::MEMBERS_SHOWN`] of them, but all in
-    /// `journals.show`.
+    /// The devices that it is shared with, without this one, by name. Of more than [`crate::limits::MEMBERS_SHOWN`] those
+    /// with which it was synced last; but all of them in `journals.show`.
     pub members: Vec<Member>,
     /// How many there are.
     #[serde(default)]

@@ -213,7 +213,13 @@ async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, error: ApiError) {
 }
 
 fn success(id: RequestId, result: Box<RawValue>) -> Vec<u8> {
-    line(&Response { jsonrpc: "2.0".to_owned(), id: Some(id), result: Some(result), error: None })
+    let answer = Response { jsonrpc: "2.0".to_owned(), id: Some(id.clone()), result: Some(result), error: None };
+    let answer = line(&answer);
+    if answer.len() <= limits::CONTROL_ANSWER {
+        return answer;
+    }
+    let message = format!("this answer would have more than the {} bytes that one may have", limits::CONTROL_ANSWER);
+    failure(Some(id), ApiError::new(Code::TooLarge, message))
 }
 
 fn failure(id: Option<RequestId>, error: ApiError) -> Vec<u8> {

@@ -52,11 +52,13 @@ impl Book<'_> {
 
     /// The devices that take part in a journal, without this one.
     pub fn others(&self, journal: &Listed) -> rusqlite::Result<Vec<PublicKey>> {
-        let devices = match self.members(journal)? {
-            Some(members) => members.devices(),
-            None => self.circle.own.iter().copied().collect(),
-        };
-        Ok(devices.into_iter().filter(|device| *device != self.circle.device).collect())
+        Ok(self.others_of(self.members(journal)?.as_ref()))
+    }
+
+    /// The same, where its members were read already.
+    pub fn others_of(&self, members: Option<&Members>) -> Vec<PublicKey> {
+        let devices = members.map_or_else(|| self.circle.own.iter().copied().collect(), Members::devices);
+        devices.into_iter().filter(|device| *device != self.circle.device).collect()
     }
 
     /// What `peer` may know about who takes part.

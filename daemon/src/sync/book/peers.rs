@@ -1,6 +1,6 @@
 //! How far each device is with each journal, and what follows from that: which deletions nobody has to remember.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kith_proto::control::journal::Refusal;
 use kith_proto::control::types::Failure;
@@ -28,6 +28,15 @@ pub struct JournalPeer {
     pub conflicts: u64,
     /// What was not taken in the last session, here or there.
     pub refused: Vec<Refusal>,
+}
+
+/// A device that a journal was synced with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// When a session last brought the journal to its end.
+    pub last_ms: u64,
+    /// Whether it has everything that is here.
+    pub current: bool,
 }
 
 /// How the last session with a device went.
@@ -143,6 +152,57 @@ impl Book<'_> {
             Ok((PublicKey(row.get(0)?), peer))
         })?;
         peers.collect()
+    }
+
+    /// The devices that a journal was synced with.
+    pub fn synced_peers(&self, journal: &Listed) -> rusqlite::Result<BTreeMap<PublicKey, Synced>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT peer, last_sync_ms, NOT EXISTS (
+               SELECT 1 FROM journal_entry INDEXED BY journal_entry_order
+               WHERE journal = ?1 AND seq > acknowledged AND origin <> coalesce(epoch, 0))
+             FROM journal_peer WHERE journal = ?1 AND last_sync_ms IS NOT NULL",
+        )?;
+        let peers = statement.query_map([journal.number], |row| {
+            Ok((PublicKey(row.get(0)?), Synced { last_ms: row.get(1)?, current: row.get(2)? }))
+        })?;
+        peers.collect()
+    }
+
+    /// [`Book::lag`] of many devices, in their order: what most of them lack is counted once for all.
+    pub fn lags(&self, journal: &Listed, peers: &[PublicKey], most: u64) -> rusqlite::Result<Vec<u64>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT peer, acknowledged, coalesce(epoch, 0) FROM journal_peer WHERE journal = ?1")?;
+        let known = statement.query_map([journal.number], |row| {
+            Ok((PublicKey(row.get(0)?), (row.get::<_, u64>(1)?, row.get::<_, i64>(2)?)))
+        })?;
+        let known = known.collect::<rusqlite::Result<HashMap<_, _>>>()?;
+        let known: Vec<_> = peers.iter().map(|peer| known.get(peer).copied().unwrap_or_default()).collect();
+        let Some(least) = known.iter().map(|(acknowledged, _)| *acknowledged).min() else { return Ok(Vec::new()) };
+
+        // The newest changes, and those among them that came from one and the same life of a database; newest first.
+        let (mut all, mut by_origin) = (Vec::new(), HashMap::<i64, Vec<u64>>::new());
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, origin FROM journal_entry INDEXED BY journal_entry_order
+             WHERE journal = ?1 AND seq > ?2 ORDER BY seq DESC LIMIT ?3",
+        )?;
+        let mut rows = statement.query(params![journal.number, least, most])?;
+        while let Some(row) = rows.next()? {
+            let (seq, origin): (u64, i64) = (row.get(0)?, row.get(1)?);
+            all.push(seq);
+            by_origin.entry(origin).or_default().push(seq);
+        }
+        let newer = |seqs: &[u64], than| seqs.partition_point(|seq| *seq > than) as u64;
+        let lag = |(peer, (acknowledged, epoch)): (&PublicKey, (u64, i64))| {
+            let lacking = newer(&all, acknowledged);
+            let from_there = by_origin.get(&epoch).map_or(0, |seqs| newer(seqs, acknowledged));
+            match lacking < most || from_there == 0 {
+                true => Ok(lacking - from_there),
+                // Of one that wrote much itself there may be more that it lacks, further back.
+                false => self.lag(journal, peer, most),
+            }
+        };
+        peers.iter().zip(known).map(lag).collect()
     }
 
     /// Changes of a journal that `peer` did not acknowledge and that did not come from it; nothing is counted beyond

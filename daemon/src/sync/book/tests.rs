@@ -374,14 +374,23 @@ fn lag_is_what_a_peer_has_not_got() {
     let db = database();
     let circle = circle();
     let book = Book::new(&db, &circle).unwrap();
-    let lag = |peer, most| book.lag(&default(&db), &key(peer), most).unwrap();
+    let lag = |peer, most| {
+        let one = book.lag(&default(&db), &key(peer), most).unwrap();
+        let many = book.lags(&default(&db), &[key(3), key(peer), key(4)], most).unwrap();
+        assert_eq!((one, many.len()), (many[1], 3));
+        let synced = book.synced_peers(&default(&db)).unwrap();
+        assert!(synced.get(&key(peer)).is_none_or(|synced| synced.current == (one == 0)));
+        one
+    };
     assert_eq!(lag(2, 9), 0);
     write(&db, "a", b"", NOW);
     write(&db, "b", b"", NOW);
     take(&db, &theirs("c", Stamp::at(NOW), b""), b"");
     assert_eq!((lag(2, 9), lag(3, 9), lag(3, 1)), (3, 3, 1));
     in_default(&db, |it| it.set_cursor(&key(2), &epoch(2), 1).unwrap());
+    book.synced(default(&db).number, &key(2), NOW).unwrap();
     assert_eq!((lag(2, 9), lag(3, 9)), (2, 3));
+    assert_eq!((lag(2, 1), lag(2, 2), lag(2, 3), lag(3, 2)), (1, 2, 2, 2), "also behind what it wrote itself");
     in_default(&db, |it| it.set_acknowledged(&key(2), 2).unwrap());
     assert_eq!((lag(2, 9), lag(3, 9)), (0, 3));
 }
