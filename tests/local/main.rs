@@ -34,6 +34,9 @@
 //! guest_patience  the slow and the silent
 //! guest_space     full disks, directories that go away
 //!
+//! hello_table  the hello store: the table of its statuses, restarts, kills
+//! hello_crowd  who asks too much of it, who is slow, who guesses
+//!
 //! journals_entries       entries: what is written, read, refused
 //! journals_pages         lists, and cursors in them
 //! journals_subscription  following a journal, from any place on
@@ -73,6 +76,8 @@ mod guest_sessions;
 mod guest_space;
 mod guest_table;
 mod guest_uploads;
+mod hello_crowd;
+mod hello_table;
 mod hostile;
 mod journals;
 mod journals_backups;

@@ -6,6 +6,7 @@
 //! https     HTTPS by hand, byte by byte
 //! joiner    devices that join by a code, by hand
 //! guest     receive windows, and those who send to them as Tella's apps do
+//! hello     a hello store, and those who use it
 //! lab       a LAN of network namespaces: cut, block, split, mute, slow down
 //! clock     a wall clock that is set while the daemon runs
 //! fault     a TCP relay that delays, throttles, stalls and cuts
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod door;
 pub mod fault;
 pub mod guest;
+pub mod hello;
 pub mod host;
 pub mod https;
 pub mod joiner;

@@ -297,3 +297,7 @@ impl From<hyper::Error> for HelloError {
         if error.is_parse() { Self::Malformed } else { Self::Unreachable("the connection broke".to_owned()) }
     }
 }
+
+#[cfg(test)]
+#[path = "hello_tests.rs"]
+mod tests;

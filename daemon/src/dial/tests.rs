@@ -8,18 +8,18 @@ use crate::event::{Events, Read};
 use crate::store::Store;
 
 /// A device with a peer door on loopback that answers probes, and pairing while `pairing` says so.
-struct Host {
+pub(super) struct Host {
     tasks: Tasks,
     trust: Trust,
     identity: Arc<Identity>,
     discovery: Discovery,
-    dial: Dial,
+    pub(super) dial: Dial,
     events: Events,
     door: SocketAddr,
     _dir: tempfile::TempDir,
 }
 
-async fn host(name: &str, pairing: bool) -> Host {
+pub(super) async fn host(name: &str, pairing: bool) -> Host {
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::default();
     let events = Events::default();
@@ -59,7 +59,7 @@ impl Host {
         self.trust.pair(other.identity.public(), "other".to_owned(), Relation::Own, address).await.unwrap();
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         assert!(self.tasks.end(LONG).await);
         assert_eq!(self.tasks.broken(), None);
     }

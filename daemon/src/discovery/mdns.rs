@@ -42,6 +42,8 @@ pub struct Card {
     pub port: u16,
     /// The port on which payloads of sharing codes are given out, while they are.
     pub hello: Option<u16>,
+    /// How often any of this changed.
+    pub changes: u32,
 }
 
 /// What somebody announces of a device.
@@ -131,6 +133,8 @@ fn service(card: &Card) -> Result<ServiceInfo, mdns_sd::Error> {
     let mut properties =
         vec![("device_id", card.id.to_string()), ("device_name", card.name.clone()), ("v", VERSION.to_owned())];
     properties.extend(card.hello.map(|port| ("hello", port.to_string())));
+    // A record like one that was announced a second ago is no news: caches would go on with what came in between.
+    properties.extend((card.changes > 0).then(|| ("changes", card.changes.to_string())));
     let mut service = ServiceInfo::new(SERVICE, &format!("{name}{suffix}"), &host, "", card.port, &properties[..])?
         .enable_addr_auto();
     // The id makes the names unique. Probing for others of the same name would only cost 750 ms, and would let
@@ -205,7 +209,7 @@ mod tests {
     const ID: &str = "00112233445566aa";
 
     fn own() -> Card {
-        Card { id: "ffffffffffffffff".parse().unwrap(), name: "me".to_owned(), port: 44_000, hello: None }
+        Card { id: "ffffffffffffffff".parse().unwrap(), name: "me".to_owned(), port: 44_000, hello: None, changes: 0 }
     }
 
     fn check(addresses: &str, port: u16, txt: &[(&str, &str)]) -> Option<Announcement> {
@@ -219,7 +223,8 @@ mod tests {
         let id: DeviceId = ID.parse().unwrap();
         for name in ["nas", "größe 写真.v2", "a\\b", &"é".repeat(60)] {
             let name = text::device_name(name, limits::DEVICE_NAME);
-            let mut service = service(&Card { id, name: name.clone(), port: 44_001, hello: Some(53_318) }).unwrap();
+            let mut service =
+                service(&Card { id, name: name.clone(), port: 44_001, hello: Some(53_318), changes: 7 }).unwrap();
             assert!(service.get_fullname().contains("[00112233]"));
             let label = service.get_fullname().strip_suffix(&format!(".{SERVICE}")).unwrap().replace('\\', "");
             assert!(label.len() <= 63, "{label}");

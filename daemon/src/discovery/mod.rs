@@ -116,7 +116,7 @@ impl Discovery {
         let (publish, snapshot) = watch::channel(Arc::new(table.snapshot()));
         let hello = watch::Sender::new(None);
         let state = State {
-            card: Card { id: identity.id(), name: identity.name().to_owned(), port, hello: None },
+            card: Card { id: identity.id(), name: identity.name().to_owned(), port, hello: None, changes: 0 },
             hello: hello.subscribe(),
             enabled: settings.config.discovery.enabled,
             lan: Lan::read(&filter),
@@ -290,6 +290,7 @@ impl State {
                 }
                 Ok(()) = self.hello.changed() => {
                     self.card.hello = *self.hello.borrow_and_update();
+                    self.card.changes = self.card.changes.wrapping_add(1);
                     self.announce();
                 }
                 Some(command) = inbox.recv() => self.command(command).await,

@@ -136,3 +136,21 @@ async fn without_mdns_a_device_lives_on() {
     assert!(!a.discovery.own_addresses().is_empty());
     a.end().await;
 }
+
+#[tokio::test]
+async fn where_codes_are_given_out_is_announced_anew_whenever_it_changes() {
+    let (a, b) = (host("a", 44_326, true).await, host("b", 44_327, true).await);
+    let mut snapshots = a.discovery.watch();
+    for offered in [Some(53_318), Some(50_000), None] {
+        b.discovery.offer_hello(offered);
+        let seen = |snapshot: &Arc<Snapshot>| {
+            snapshot.peers.get(&b.identity.id()).is_some_and(|peer| peer.online && peer.hello == offered)
+        };
+        timeout(PATIENCE, snapshots.wait_for(seen))
+            .await
+            .unwrap_or_else(|_| panic!("{offered:?}: {:?}", a.discovery.snapshot()))
+            .unwrap();
+    }
+    a.end().await;
+    b.end().await;
+}

@@ -224,3 +224,7 @@ async fn whole(body: &mut Body) -> Result<Vec<u8>, Refusal> {
 fn now_ms() -> u64 {
     clock::now_ms().unsigned_abs()
 }
+
+#[cfg(test)]
+#[path = "hello_tests.rs"]
+mod tests;

@@ -24,6 +24,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
+use axum::routing::any_service;
 use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -81,7 +82,7 @@ pub fn serve(parts: Parts) {
     let rules = hello::Rules { strangers: hello.takes_from_strangers() };
     let blobs = hello::router(hello.store(), gate, rules, tasks.clone());
     let beside = blobs.clone().layer(middleware::from_fn_with_state(hello.wanted(), while_open));
-    let router = tella::router(guests, tasks.clone()).route_service("/v1/hello/{lookup}", beside);
+    let router = tella::router(guests, tasks.clone()).route("/v1/hello/{lookup}", any_service(beside));
     let crowd = || Crowd::new(limits::GUEST_CONNECTIONS, limits::GUEST_CONNECTIONS_PER_ADDRESS);
     let standing = Door::new(blobs, crowd(), tasks.clone());
     tasks.spawn("hello door", give_out(hello, discovery, standing));
