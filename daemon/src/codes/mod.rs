@@ -21,6 +21,9 @@ mod requests;
 mod serve;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +102,12 @@ struct Engine {
 impl Codes {
     /// Begins to publish what is written down, and to decide on those who come.
     pub fn start(parts: Parts) -> Self {
-        let Parts { settings, identity, trust, discovery, dial, hello, sync, events, store, tasks, peer_port } = parts;
+        let stores = Arc::new(parts.dial.clone());
+        Self::begin(parts, stores)
+    }
+
+    fn begin(parts: Parts, stores: Arc<dyn publish::Stores>) -> Self {
+        let Parts { settings, identity, trust, discovery, hello, sync, events, store, tasks, peer_port, .. } = parts;
         let (queue, waiting) = mpsc::channel(limits::JOIN_QUEUE);
         let engine = Arc::new(Engine {
             stores: settings.config.hello.stores.clone(),
@@ -118,7 +126,7 @@ impl Codes {
         });
         tasks.spawn("join decisions", serve::run(engine.clone(), waiting));
         tasks.spawn("code events", view::run(engine.clone()));
-        tasks.spawn("code publications", publish::run(engine.clone(), publish::Ways { hello, stores: Arc::new(dial) }));
+        tasks.spawn("code publications", publish::run(engine.clone(), publish::Ways { hello, stores }));
         tasks.spawn("code housekeeping", keep_house(store, tasks.clone()));
         Self(engine)
     }
