@@ -23,11 +23,13 @@ use crate::discovery::tests::{PATIENCE, settings};
 use crate::tls::Tls;
 use crate::{hello_store, sync};
 
+/// A store, and a name there.
+type Place = (String, [u8; 32]);
+
 /// What the fake stores have, and how they answer.
 #[derive(Default)]
 pub struct Fake {
-    /// By store and name.
-    kept: Mutex<BTreeMap<(String, [u8; 32]), Vec<u8>>>,
+    kept: Mutex<BTreeMap<Place, Vec<u8>>>,
     /// What a store says instead of doing anything.
     setbacks: Mutex<BTreeMap<String, (kith_proto::control::Code, Option<u32>)>>,
     /// Every question.
