@@ -146,26 +146,29 @@ impl Dial {
     /// frame: see [`channel::connect`].
     pub async fn device(&self, key: &PublicKey, alpn: Alpn) -> Result<Channel, Error> {
         let addresses = self.addresses(key)?;
-        let result = self.race(&addresses, alpn, Whom::Key(*key)).await;
-        let errors = match result {
-            Ok(channel) => {
-                self.discovery.reached(*key, channel.remote, Contact::Answered);
-                return Ok(channel);
-            }
+        let result = self.key_at(key, &addresses, alpn).await;
+        match &result {
+            Ok(channel) => self.discovery.reached(*key, channel.remote, Contact::Answered),
+            Err(Error::Offline(_) | Error::WrongKey) => self.discovery.unreachable(key.device_id()),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// A connection to the device with this key, trusted or not, at one of `addresses`.
+    pub async fn key_at(&self, key: &PublicKey, addresses: &[SocketAddr], alpn: Alpn) -> Result<Channel, Error> {
+        let errors = match self.race(addresses, alpn, Whom::Key(*key)).await {
+            Ok(channel) => return Ok(channel),
             Err(errors) => errors,
         };
         // An old address may belong to another device by now: that is no news of this one.
         let elsewhere = |error: &Error| matches!(error, Error::WrongKey | Error::IsSelf | Error::Protocol(_));
         let all_wrong = errors.iter().all(|error| matches!(error, Error::WrongKey));
-        let error = match worst(errors) {
+        Err(match worst(errors) {
             Error::WrongKey if all_wrong => Error::WrongKey,
             error if elsewhere(&error) => Error::Offline(error.to_string()),
             error => error,
-        };
-        if matches!(error, Error::Offline(_) | Error::WrongKey) {
-            self.discovery.unreachable(key.device_id());
-        }
-        Err(error)
+        })
     }
 
     /// A connection at one of `addresses`.
