@@ -61,15 +61,17 @@ CREATE TABLE publication (
 
 -- Joins of this device that were confirmed. The proof's seed goes with the last word.
 CREATE TABLE pending_join (
-  id         TEXT PRIMARY KEY,           -- 8 hex digits
-  issuer     BLOB NOT NULL CHECK (length(issuer) = 32),
-  seed       BLOB CHECK (length(seed) = 32), -- NULL when it is over
-  payload    TEXT NOT NULL,              -- as JSON
-  path       TEXT,
-  created_ms INTEGER NOT NULL,
-  expires_ms INTEGER NOT NULL,
-  state      TEXT NOT NULL CHECK (state IN ('pending', 'joined', 'failed', 'canceled')),
-  result     TEXT,
-  reason     TEXT,                       -- as JSON
-  CHECK ((state = 'pending') = (seed IS NOT NULL))
+  id           TEXT PRIMARY KEY,           -- 8 hex digits
+  seed         BLOB CHECK (length(seed) = 32), -- NULL when it is over
+  payload      TEXT NOT NULL,              -- as JSON
+  path         TEXT,
+  created_ms   INTEGER NOT NULL,
+  confirmed_ms INTEGER NOT NULL,
+  expires_ms   INTEGER NOT NULL,           -- by the issuer's clock
+  state        TEXT NOT NULL CHECK (state IN ('pending', 'joined', 'failed', 'canceled')),
+  result       TEXT,
+  reason       TEXT,                       -- as JSON
+  ended_ms     INTEGER,
+  CHECK ((state = 'pending') = (seed IS NOT NULL)),
+  CHECK ((state = 'pending') = (ended_ms IS NULL))
 ) STRICT;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::codes::{self, Codes};
+use crate::codes::{self, Codes, JoinParts, Joins};
 use crate::config::Settings;
 use crate::credentials::{self, Credentials};
 use crate::dial::Dial;
@@ -210,7 +210,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         identity: identity.clone(),
         trust: trust.clone(),
         discovery: discovery.clone(),
-        dial,
+        dial: dial.clone(),
         hello: hello.clone(),
         sync: sync.clone(),
         events: events.clone(),
@@ -218,6 +218,20 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         tasks: tasks.clone(),
         peer_port,
     });
+    let joins = Joins::start(JoinParts {
+        settings: settings.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        discovery: discovery.clone(),
+        dial,
+        sync: sync.clone(),
+        events: events.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+        peer_port,
+    })
+    .await
+    .map_err(broken_store)?;
     doors::guest::serve(doors::guest::Parts {
         guests: guests.clone(),
         openings,
@@ -248,6 +262,7 @@ pub async fn run(settings: Settings) -> Result<Exit, Error> {
         credentials,
         codes,
         vault,
+        joins,
         hello,
         events,
         tasks: tasks.clone(),

@@ -8,6 +8,7 @@
 //! publish   payloads on their way to hello stores, and away from there
 //! view      how all this is shown, and told at most once a second
 //! book      what is written down
+//! join      the other side: entering codes of others
 //! ```
 //!
 //! A code is never kept: what is written down opens nothing without it. Whether it is used up or over is decided by
@@ -16,6 +17,7 @@
 mod accept;
 mod book;
 mod issue;
+mod join;
 mod publish;
 mod requests;
 mod serve;
@@ -45,6 +47,8 @@ use book::Book;
 use publish::Publisher;
 use serve::Proofs;
 use view::Teller;
+
+pub use join::{Joins, Parts as JoinParts};
 
 /// What is over for long is looked for this often …
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);

@@ -280,7 +280,7 @@ pub struct CodeJoin {
     /// What the issuer said last, or what was found out here: `ok`, `already_member`, `approval_pending`, `denied`,
     /// `expired`, `used_up`, `revoked`, `unknown_code`, `resource_gone`, `resource_paused`, `issuer_changed`,
     /// `rate_limited`, `version_unsupported`, `busy`; `not_found`, `unreadable`, `store_unreachable`,
-    /// `issuer_unreachable`, `unsupported`, `canceled`.
+    /// `issuer_unreachable`, `unsupported`, `is_self`, `canceled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
     /// The same as a sentence, its code for programs, and what to do now.

@@ -56,7 +56,7 @@ pub async fn subscribe(
         shares: engines.credentials.list(),
         codes: engines.codes.list().await?,
         requests: engines.codes.requests().await?,
-        joins: Vec::new(),
+        joins: engines.joins.list(),
     };
     engines.tasks.spawn("subscription", stream(reader, params.kinds, call));
     Ok(SubscribeResult { cursor, boot_id: engines.boot_id.clone(), snapshot })

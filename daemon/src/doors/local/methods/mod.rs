@@ -3,6 +3,7 @@
 mod codes;
 mod daemon;
 mod guest;
+mod joins;
 mod journals;
 mod pairing;
 mod peers;
@@ -16,7 +17,7 @@ use kith_proto::control::method as m;
 
 use super::dispatch::Table;
 use super::subscribe::subscribe;
-use crate::codes::Codes;
+use crate::codes::{Codes, Joins};
 use crate::config::Settings;
 use crate::credentials::Credentials;
 use crate::discovery::Discovery;
@@ -55,6 +56,8 @@ pub struct Engines {
     pub hello: Hello,
     /// Credentials on their way.
     pub credentials: Credentials,
+    /// Joining by codes.
+    pub joins: Joins,
     /// Sharing codes that this device issued.
     pub codes: Codes,
     /// What happens.
@@ -142,6 +145,10 @@ pub fn table() -> Table {
         .with::<m::SharesSave, _, _>(shares::save)
         .with::<m::SharesDecline, _, _>(shares::decline)
         .with::<m::SharesCancel, _, _>(shares::cancel)
+        .with::<m::JoinsBegin, _, _>(joins::begin)
+        .with::<m::JoinsConfirm, _, _>(joins::confirm)
+        .with::<m::JoinsList, _, _>(joins::list)
+        .with::<m::JoinsCancel, _, _>(joins::cancel)
         .with::<m::CodesIssue, _, _>(codes::issue)
         .with::<m::CodesList, _, _>(codes::list)
         .with::<m::CodesShow, _, _>(codes::show)
