@@ -1,12 +1,14 @@
 //! Joining by a sharing code: what is found, a yes, and what becomes of it.
 
 use std::process::Stdio;
+use std::sync::mpsc::sync_channel;
 
 use serde_json::{Value, json};
 
 use crate::codes::{CODE, SHOWN, holds_no_code};
 use crate::fake::Say::{self, Error, Event, Lagged, Result};
-use crate::fake::{Fake, first_line, interrupt, snapshot};
+use crate::fake::{Fake, Ran, first_line, interrupt, snapshot};
+use crate::person::PATIENCE;
 use crate::shares::{EVIL, reason};
 
 const QUESTION: &str = "Join? [y/N] ";
@@ -387,6 +389,23 @@ fn ctrl_c_calls_off_what_nobody_agreed_to_and_leaves_the_rest() {
     first_line(&mut child);
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    // The yes was said, and not heard yet.
+    let (tell, told) = sync_channel(1);
+    let fake = Fake::new(move |method, _| match method {
+        "events.subscribe" => vec![snapshot()],
+        "joins.begin" => vec![Result(join("found", &json!({})))],
+        "joins.confirm" => {
+            tell.send(()).unwrap();
+            vec![Say::Nothing]
+        }
+        _ => vec![Result(join("canceled", &json!({})))],
+    });
+    let child = fake.command("join x --yes").stderr(Stdio::piped()).spawn().unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    interrupt(&child);
+    assert_eq!(Ran::from(child.wait_with_output().unwrap()).exit, Some(130));
+    assert!(fake.asked("joins.cancel").is_empty());
 
     let fake = finding(Vec::new, Vec::new);
     let mut person = fake.at_terminal("join");

@@ -15,7 +15,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 use crate::fake::{Fake, interrupt};
 
 /// How long something may take to appear.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Person {
     child: Child,

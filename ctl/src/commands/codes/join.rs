@@ -46,10 +46,10 @@ pub fn join(ctx: &Context, args: Join) -> Result<()> {
     // Before the join begins, so that no step of it is missed.
     client.subscribe(&KINDS)?;
     let mut now = begin(ctx, &mut client, given)?;
-    told(ctx, &now)?;
     if matches!(now.state, JoinState::Looking | JoinState::Found) {
         cancel_on_interrupt(ctx, &now.join);
     }
+    told(ctx, &now)?;
     while now.state == JoinState::Looking {
         now = next(&mut client, &now)?;
         told(ctx, &now)?;
