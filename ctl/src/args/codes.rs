@@ -22,7 +22,7 @@ pub enum Codes {
         after_help = "Examples:\n  kithctl codes issue --journal trip                        one device, within 7 days\n  \
         kithctl codes issue --journal trip --uses 5 --valid 1d --auto\n  \
         kithctl codes issue --journal trip --uses unlimited --valid 30d --label 'Class of 2026'\n  \
-        kithctl codes issue --journal trip --offline              where nothing on the network can be asked"
+        kithctl codes issue --journal trip --offline              a ticket, which nobody has to look up"
     )]
     Issue(Issue),
     /// End a code at once; who came by it stays, unless --expel
@@ -51,7 +51,7 @@ pub struct Issue {
     /// How long it is valid, as 10m, 12h or 7d, and at most 30d; 7 days if absent
     #[arg(long, value_name = "TIME", value_parser = validity)]
     pub valid: Option<u64>,
-    /// Ask nobody when a device comes with it; so it is for one use within a day, if neither this nor --ask is there
+    /// Ask nobody when a device comes with it; without this and --ask, so it is for one use within a day alone
     #[arg(long, conflicts_with = "ask")]
     pub auto: bool,
     /// Ask here about each device: `kithctl inbox`
@@ -60,7 +60,7 @@ pub struct Issue {
     /// What it is called, for those who join and in lists; the journal's name if absent
     #[arg(long)]
     pub label: Option<String>,
-    /// Print a ticket instead, a long code that nobody has to look up: for where neither this device nor a hello store can be reached at first
+    /// Print a ticket instead, a long code that nobody has to look up: for where the other device reaches no hello store, and this device's network only later
     #[arg(long)]
     pub offline: bool,
 }
