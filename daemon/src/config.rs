@@ -1,4 +1,8 @@
 //! Command line, environment and configuration file: the only place that reads any of them.
+//!
+//! `hello` is the command line of a hello store that is a server of its own.
+
+mod hello;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +13,8 @@ use kith_proto::guest::hello::StoreUrl;
 use kith_proto::pin::{NotAPin, Pin};
 use kith_proto::{limits, text};
 use serde::{Deserialize, Serialize};
+
+pub use hello::{HelloArgs, HelloError, HelloSettings, Shown, StoreAddress};
 
 /// The name of the vault's key among the credentials of the service manager.
 const VAULT_KEY: &str = "kith-vault-key";
@@ -40,6 +46,19 @@ pub struct Args {
     /// Make a new identity where the old key is lost; every peer must pair again
     #[arg(long)]
     pub new_identity: bool,
+    /// Something else than the daemon.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else `kithd` is.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// A hello store for many: keeps what sharing codes stand for, and sees neither code nor content
+    #[command(
+        after_help = "Example:\n  kithd hello --store sqlite:/var/lib/kith-hello/hello.db\n  KITH_HELLO_STORE=redis://:PASSWORD@db kithd hello --cert chain.pem --key key.pem"
+    )]
+    Hello(HelloArgs),
 }
 
 /// `config.toml`. Every key has a default; an unknown key is an error that names it.

@@ -311,7 +311,7 @@ fn control_socket(settings: &Settings, lock: &InstanceLock) -> Result<(ControlSo
 }
 
 /// Tells the service manager, if there is one.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+pub(crate) fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "no service manager to notify");
     }

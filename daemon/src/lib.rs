@@ -33,6 +33,7 @@ pub mod doors;
 pub mod event;
 pub mod files;
 pub mod guest;
+pub mod hello_server;
 pub mod hello_store;
 pub mod hook;
 pub mod identity;

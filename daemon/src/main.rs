@@ -1,10 +1,11 @@
-//! `kithd`: the command line around [`kithd::daemon::run`].
+//! `kithd`: the command line around [`kithd::daemon::run`] and [`kithd::hello_server::run`].
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use kithd::config::{Args, LogFormat, LogLevel, Settings};
+use kithd::config::{Args, Command, HelloArgs, HelloSettings, LogConfig, LogFormat, LogLevel, Settings};
 use kithd::daemon::{self, Exit};
+use kithd::hello_server;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,7 +17,10 @@ use tracing_subscriber::{Layer, Registry};
 static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(Command::Hello(hello)) = args.command.take() {
+        return serve_hello(hello);
+    }
     let settings = match Settings::load(&args) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, Exit::Unusable),
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error, Exit::Broken),
         };
     }
-    start_log(&settings);
+    start_log(&settings.config.log, settings.stderr_is_journal);
     // Two threads carry many transfers; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
@@ -46,6 +50,26 @@ fn main() -> ExitCode {
             tracing::debug!(%error, "did not start");
             fail(&error, error.exit())
         }
+    }
+}
+
+/// `kithd hello`
+fn serve_hello(args: HelloArgs) -> ExitCode {
+    let settings = match HelloSettings::load(args) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error, Exit::Unusable),
+    };
+    start_log(&LogConfig { level: settings.log, format: LogFormat::Auto }, settings.stderr_is_journal);
+    // A server has its machine: a thread for each of its cores.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, Exit::Broken),
+    };
+    let outcome = runtime.block_on(hello_server::run(settings));
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.code().into(),
+        Err(error) => fail(&error, error.exit()),
     }
 }
 
@@ -68,8 +92,8 @@ fn show(settings: &Settings) -> std::io::Result<()> {
 }
 
 /// Our own crates at the configured level, all others only when something is wrong.
-fn start_log(settings: &Settings) {
-    let ours = match settings.config.log.level {
+fn start_log(config: &LogConfig, stderr_is_journal: bool) {
+    let ours = match config.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
@@ -79,8 +103,8 @@ fn start_log(settings: &Settings) {
     let filter = Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("kith", ours);
     // mdns-sd calls it an error when an interface goes away.
     let filter = filter.with_target("mdns_sd", LevelFilter::OFF);
-    let layer = match settings.config.log.format {
-        LogFormat::Auto => journal(settings).unwrap_or_else(text),
+    let layer = match config.format {
+        LogFormat::Auto => journal(stderr_is_journal).unwrap_or_else(text),
         LogFormat::Text => text(),
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
@@ -93,11 +117,11 @@ fn text() -> Box<dyn Layer<Registry> + Send + Sync> {
 }
 
 #[cfg(target_os = "linux")]
-fn journal(settings: &Settings) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
-    settings.stderr_is_journal.then(|| tracing_journald::layer().ok()).flatten().map(Layer::boxed)
+fn journal(stderr_is_journal: bool) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+    stderr_is_journal.then(|| tracing_journald::layer().ok()).flatten().map(Layer::boxed)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn journal(_: &Settings) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+fn journal(_: bool) -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
     None
 }

@@ -283,6 +283,14 @@ pub const HELLO_TOMBSTONE_MS: u64 = 86_400_000;
 pub const HELLO_BLOBS: u64 = 16_384;
 /// … and their bytes.
 pub const HELLO_BYTES: u64 = 64 << 20;
+/// Live blobs in a hello store that is a server of its own, when nobody says otherwise …
+pub const HELLO_SERVER_BLOBS: u64 = 1_000_000;
+/// … and their bytes.
+pub const HELLO_SERVER_BYTES: u64 = 1 << 30;
+/// Connections at once to such a server …
+pub const HELLO_SERVER_CONNECTIONS: usize = 4_096;
+/// … and of one address.
+pub const HELLO_SERVER_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// New blobs an hour of one source (an IPv4 address, or a /64 of IPv6).
 pub const HELLO_PUTS_PER_HOUR: u32 = 30;
 /// Live blobs of one source.

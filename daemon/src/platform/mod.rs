@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use listen::{listen, listen_at};
 #[cfg(unix)]
 pub use unix::{
-    ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, hide_memory, raise_file_limit,
-    stop_signal,
+    ControlSocket, InstanceLock, adopt_socket, create_private_dir, file_limit, hangup_signal, hide_memory,
+    raise_file_limit, stop_signal,
 };
 
 /// Who is at the other end of a control connection, found out once, at accept.

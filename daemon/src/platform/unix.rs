@@ -136,6 +136,11 @@ pub fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
+/// SIGHUP, by which a service is told to read its files again.
+pub fn hangup_signal() -> io::Result<tokio::signal::unix::Signal> {
+    signal(SignalKind::hangup())
+}
+
 /// Takes what the system allows at most: the soft limit is low for the sake of programs that use `select`.
 pub fn raise_file_limit() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
