@@ -90,15 +90,22 @@ fn joining_tells_each_step() {
     }
     holds_no_code(&(ran.stdout + &ran.stderr));
 
+    // Somebody who takes part already is told so; whoever was let in while it waited has joined.
     let member = || vec![updated("joined", &json!({"result": "already_member"}))];
-    let ran = joining(member).run(&format!("join {CODE} -y"));
-    assert_eq!(
-        (ran.exit, ran.stdout.contains("takes part in the journal our trip already")),
-        (Some(0), true),
-        "{ran:?}"
-    );
-    let ran = joining(member).run(&format!("join {CODE} -y --json"));
-    assert_eq!((ran.exit, &ran.lines()[3]["result"]), (Some(0), &json!("already_member")), "{ran:?}");
+    for (here, said) in
+        [(true, "this device takes part in the journal our trip already"), (false, "joined the journal")]
+    {
+        let found = move || {
+            let mut found = join("found", &json!({}));
+            found["resource"]["here"] = json!(here);
+            vec![Event("join:updated", found)]
+        };
+        let fake = finding(found, member);
+        let ran = fake.run(&format!("join {CODE} -y"));
+        assert_eq!((ran.exit, ran.stdout.starts_with(said)), (Some(0), true), "{ran:?}");
+        let ran = fake.run(&format!("join {CODE} -y --json"));
+        assert_eq!((ran.exit, &ran.lines()[3]["result"]), (Some(0), &json!("already_member")), "{ran:?}");
+    }
 }
 
 #[test]

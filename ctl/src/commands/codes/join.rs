@@ -54,6 +54,7 @@ pub fn join(ctx: &Context, args: Join) -> Result<()> {
         now = next(&mut client, &now)?;
         told(ctx, &now)?;
     }
+    let before = now.resource.as_ref().is_some_and(|resource| resource.here);
     if now.state == JoinState::Found {
         if let Err(no) = agree(ctx, &now, place.as_ref(), args.yes) {
             call_off(&mut client, &now.join);
@@ -73,7 +74,8 @@ pub fn join(ctx: &Context, args: Join) -> Result<()> {
         };
         told(ctx, &now)?;
     }
-    follow(ctx, &mut client, now, args.wait)
+    let now = follow(ctx, &mut client, now, args.wait)?;
+    end(ctx, &now, before)
 }
 
 /// The code that the command line gives, or says where to find.
@@ -189,15 +191,15 @@ fn about(found: &CodeJoin, place: Option<&Place>) -> Table {
     table
 }
 
-/// Shows each step from a yes to the end, or until it goes on without anybody here.
-fn follow(ctx: &Context, client: &mut Client, mut now: CodeJoin, wait: bool) -> Result<()> {
+/// Shows each step from a yes to the end, or until it goes on without anybody here; returns how it ended.
+fn follow(ctx: &Context, client: &mut Client, mut now: CodeJoin, wait: bool) -> Result<CodeJoin> {
     let out = ctx.out;
     ctx.interrupt.puts_back(move || out.note("it goes on in the background: kithctl joins"));
     loop {
         match now.state {
             state if state.is_final() => {
                 ctx.interrupt.leaves();
-                return end(ctx, &now);
+                return Ok(now);
             }
             JoinState::Pending if !wait => {
                 ctx.interrupt.leaves();
@@ -248,8 +250,9 @@ fn why(now: &CodeJoin) -> String {
     now.reason.as_ref().map_or_else(untold, |reason| reason.message.clone())
 }
 
-/// How it ended, as the end of the command that waited for it.
-fn end(ctx: &Context, now: &CodeJoin) -> Result<()> {
+/// How it ended, as the end of the command that waited for it. Whoever was let in while nobody listened is told that it is
+/// a member already; `before` says whether this device took part when the command began.
+fn end(ctx: &Context, now: &CodeJoin, before: bool) -> Result<()> {
     if !is_member(now) {
         return Err(failure(now));
     }
@@ -257,7 +260,7 @@ fn end(ctx: &Context, now: &CodeJoin) -> Result<()> {
         return Ok(());
     }
     let Some(JoinResource { kind, name, .. }) = &now.resource else { return ctx.out.line("joined") };
-    if now.result.as_deref() == Some(ALREADY) {
+    if before {
         ctx.out.line(&format!("this device takes part in the {kind} {name} already"))?;
     } else {
         ctx.out.line(&format!("joined the {kind} {name} of {}", issuer(now)))?;
