@@ -96,7 +96,7 @@ fn c21_c22_the_slow_and_the_silent_delay_nobody() {
     store.put(&name(), b"sealed").expect(201);
     // And they are let go of.
     let mut first = held.remove(0);
-    let body = held.iter_mut().nth(limits::GUEST_CONNECTIONS_PER_ADDRESS / 2).expect("one with half a body");
+    let body = held.get_mut(limits::GUEST_CONNECTIONS_PER_ADDRESS / 2).expect("one with half a body");
     during(
         || assert!(first.is_hung_up() || first.answer().is_err(), "half a head"),
         || assert_eq!(body.answer().expect("an answer").status, 408, "half a body"),

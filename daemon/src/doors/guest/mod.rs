@@ -114,7 +114,7 @@ async fn give_out(hello: Hello, discovery: Discovery, door: Door) {
     let (stop, mut wanted) = (door.tasks.stopping().clone(), hello.wanted());
     loop {
         let asked = stop.run_until_cancelled(wanted.wait_for(|wanted| *wanted)).await;
-        if !asked.is_some_and(|asked| asked.is_ok()) {
+        if asked.is_none_or(|asked| asked.is_err()) {
             return;
         }
         let (listener, tls, place) = match open(&hello) {
