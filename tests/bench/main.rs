@@ -2,7 +2,7 @@
 //! the same machine. The contestants take turns; what is printed is the median.
 //!
 //! ```text
-//! cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals|joins]
+//! cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals|joins|hello]
 //! ```
 //!
 //! Source and target lie below DIR (the temporary directory unless told), both ends run here. `--quick` shows in a
@@ -11,6 +11,7 @@
 mod baseline;
 mod figures;
 mod guest;
+mod hello;
 mod joins;
 mod journals;
 mod others;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub entries: usize,
     /// How many devices join by one code.
     pub joins: u16,
+    /// How many codes a hello store holds.
+    pub codes: u64,
     /// How often each contestant runs.
     pub rounds: usize,
     /// How long an idle daemon is watched, in seconds.
@@ -42,6 +45,8 @@ pub struct Plan {
     /// The one part to measure, instead of all.
     pub only: Option<String>,
 }
+
+const ONLY: &str = "--only races|guest|figures|journals|joins|hello";
 
 type Part = fn(&Plan, &mut table::Table) -> anyhow::Result<()>;
 
@@ -57,12 +62,13 @@ fn main() -> anyhow::Result<()> {
     }
     kith_tests::binaries::kithd();
     let mut table = table::Table::default();
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("races", race::run),
         ("guest", guest::run),
         ("figures", figures::run),
         ("journals", journals::run),
         ("joins", joins::run),
+        ("hello", hello::run),
     ];
     for (name, run) in parts {
         if plan.only.as_deref().is_none_or(|only| only == name) {
@@ -80,6 +86,7 @@ fn plan(words: &[&str]) -> anyhow::Result<Plan> {
         small_size: 4096,
         entries: 1_000_000,
         joins: 1_000,
+        codes: 1_000_000,
         rounds: 5,
         idle: 30,
         dir: std::env::temp_dir(),
@@ -89,16 +96,23 @@ fn plan(words: &[&str]) -> anyhow::Result<Plan> {
     while let Some(word) = words.next() {
         match *word {
             "--quick" => {
-                plan = Plan { large: 64 << 20, small: 500, entries: 10_000, joins: 100, rounds: 2, idle: 5, ..plan }
+                plan = Plan {
+                    large: 64 << 20,
+                    small: 500,
+                    entries: 10_000,
+                    joins: 100,
+                    codes: 20_000,
+                    rounds: 2,
+                    idle: 5,
+                    ..plan
+                }
             }
             "--rounds" => plan.rounds = words.next().context("--rounds N")?.parse()?,
             "--dir" => plan.dir = std::path::absolute(words.next().context("--dir DIR")?)?,
             "--only" => {
-                plan.only = Some((*words.next().context("--only races|guest|figures|journals|joins")?).to_owned())
+                plan.only = Some((*words.next().context(ONLY)?).to_owned());
             }
-            _ => {
-                bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR] [--only races|guest|figures|journals|joins]")
-            }
+            _ => bail!("cargo kith-bench [--quick] [--rounds N] [--dir DIR] [{ONLY}]"),
         }
     }
     Ok(plan)

@@ -36,6 +36,7 @@
 //!
 //! hello_table  the hello store: the table of its statuses, restarts, kills
 //! hello_crowd  who asks too much of it, who is slow, who guesses
+//! hello_server  a hello store as a server of its own, on a file and on Redis
 //!
 //! journals_entries       entries: what is written, read, refused
 //! journals_pages         lists, and cursors in them
@@ -77,6 +78,7 @@ mod guest_space;
 mod guest_table;
 mod guest_uploads;
 mod hello_crowd;
+mod hello_server;
 mod hello_table;
 mod hostile;
 mod journals;

@@ -7,6 +7,7 @@
 //! joiner    devices that join by a code, by hand
 //! guest     receive windows, and those who send to them as Tella's apps do
 //! hello     a hello store, and those who use it
+//! hello_server  kithd hello: a hello store as a server
 //! lab       a LAN of network namespaces: cut, block, split, mute, slow down
 //! clock     a wall clock that is set while the daemon runs
 //! fault     a TCP relay that delays, throttles, stalls and cuts
@@ -29,6 +30,7 @@ pub mod door;
 pub mod fault;
 pub mod guest;
 pub mod hello;
+pub mod hello_server;
 pub mod host;
 pub mod https;
 pub mod joiner;
