@@ -1,6 +1,6 @@
 //! Every bound on what comes from outside.
 
-/// The longest line on the local door, in bytes, its newline included.
+/// The longest request on the local door, in bytes, its newline included. Answers: see [`CONTROL_ANSWER`].
 pub const CONTROL_LINE: usize = 1 << 20;
 /// Requests of one connection on the local door that may be in work at once.
 pub const CONTROL_IN_FLIGHT: usize = 64;

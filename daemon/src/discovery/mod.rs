@@ -37,8 +37,8 @@ pub use interfaces::{Filter, Lan};
 
 /// Reports that may wait for the task. A report that finds no room is lost; the next try makes up for it.
 const MAILBOX: usize = 256;
-/// Devices that may wait for the prober.
-const PROBES: usize = 64;
+/// Devices that may wait for the prober. Few: of those that wait in the table, the best goes next.
+const PROBES: usize = 8;
 /// Ticks come this much earlier or later, so that devices that started together do not stay in step.
 const JITTER_MS: u64 = 3_000;
 /// How old the list of interfaces may be when an announcement is judged by it.
@@ -78,7 +78,14 @@ pub enum Contact {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// By id.
-    pub peers: BTreeMap<DeviceId, Sighting>,
+    pub peers: BTreeMap<DeviceId, Arc<Sighting>>,
+}
+
+impl Snapshot {
+    /// The device with this id, if it is trusted or announced.
+    pub fn get(&self, id: &DeviceId) -> Option<&Sighting> {
+        self.peers.get(id).map(|sighting| &**sighting)
+    }
 }
 
 /// The handle to what is nearby.
@@ -113,7 +120,7 @@ impl Discovery {
         let (probes, wanted) = mpsc::channel(PROBES);
         let started = Instant::now();
         let table = Table::new(identity.id(), trust.snapshot(), 0);
-        let (publish, snapshot) = watch::channel(Arc::new(table.snapshot()));
+        let (publish, snapshot) = watch::channel(Arc::new(table.snapshot().clone()));
         let hello = watch::Sender::new(None);
         let state = State {
             card: Card { id: identity.id(), name: identity.name().to_owned(), port, hello: None, changes: 0 },
@@ -154,14 +161,14 @@ impl Discovery {
         let mut ids: Vec<_> = seen.peers.keys().copied().chain(trusted).collect();
         ids.sort_unstable();
         ids.dedup();
-        let peers = ids.iter().map(|id| merge(seen.peers.get(id), known.get(id).copied()));
+        let peers = ids.iter().map(|id| merge(seen.get(id), known.get(id).copied()));
         peers.filter(|peer| peer.online || peer.state == PeerState::Trusted).collect()
     }
 
     /// A device by its key: one that is or was trusted, or is in sight under its id.
     pub fn view(&self, key: &PublicKey) -> Option<Peer> {
         let (seen, trust) = (self.snapshot(), self.trust.snapshot());
-        let (sighting, device) = (seen.peers.get(&key.device_id()), trust.get(key));
+        let (sighting, device) = (seen.get(&key.device_id()), trust.get(key));
         (sighting.is_some() || device.is_some()).then(|| merge(sighting, device))
     }
 
@@ -280,7 +287,10 @@ impl State {
         loop {
             self.send_probes();
             let hint = self.table.next_due().map(|ms| self.started + Duration::from_millis(ms));
-            let wake = hint.map_or(tick, |hint| hint.min(tick));
+            // What is due and was not sent found no room.
+            let full = hint.is_some_and(|hint| hint <= Instant::now()) && self.probes.capacity() == 0;
+            let wake = hint.filter(|_| !full).map_or(tick, |hint| hint.min(tick));
+            let probes = self.probes.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -295,6 +305,7 @@ impl State {
                 }
                 Some(command) = inbox.recv() => self.command(command).await,
                 events = next(&mut self.mdns) => self.network(events).await,
+                Ok(_) = probes.reserve(), if full => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             if Instant::now() >= tick {
@@ -417,8 +428,9 @@ impl State {
     }
 
     fn send_probes(&mut self) {
-        for key in self.table.due(self.now_ms()) {
-            // Where the prober has too much to do, the next tick asks again.
+        let room = self.probes.capacity();
+        for key in self.table.due(self.now_ms(), room) {
+            // There is room, unless the prober has ended.
             let _ = self.probes.try_send(key);
         }
     }
@@ -427,14 +439,9 @@ impl State {
         for fact in self.table.facts() {
             self.events.publish(&fact);
         }
-        let snapshot = self.table.snapshot();
-        self.publish.send_if_modified(|old| {
-            let changed = old.peers != snapshot.peers;
-            if changed {
-                *old = Arc::new(snapshot);
-            }
-            changed
-        });
+        if let Some(snapshot) = self.table.news() {
+            self.publish.send_replace(Arc::new(snapshot));
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! last of them. A trusted one is online while the last try to reach it succeeded: whatever is announced of it, or said
 //! in its name, only makes this device look sooner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,6 +49,9 @@ pub struct Table {
     /// Which device an instance claims to be.
     owners: BTreeMap<String, DeviceId>,
     facts: Vec<Fact>,
+    /// What others read of all entries, and whether it is not what it was when somebody asked.
+    seen: Snapshot,
+    changed: bool,
 }
 
 /// A device: trusted ones always have an entry, others while they are announced.
@@ -108,6 +111,8 @@ impl Table {
             entries: BTreeMap::new(),
             owners: BTreeMap::new(),
             facts: Vec::new(),
+            seen: Snapshot::default(),
+            changed: false,
         };
         table.trust_changed(trust, now_ms);
         table.facts.clear();
@@ -121,9 +126,13 @@ impl Table {
     }
 
     /// The state for others to read.
-    pub fn snapshot(&self) -> Snapshot {
-        let sighting = |(id, entry): (&DeviceId, &Entry)| (*id, entry.sighting(*id, self.device(id)));
-        Snapshot { peers: self.entries.iter().map(sighting).collect() }
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.seen
+    }
+
+    /// The same, if it changed since the last call.
+    pub fn news(&mut self) -> Option<Snapshot> {
+        std::mem::take(&mut self.changed).then(|| self.seen.clone())
     }
 
     /// The instances that claim to be this device.
@@ -220,10 +229,24 @@ impl Table {
 
     /// Trust changed: devices were paired, revoked, renamed, or given another policy.
     pub fn trust_changed(&mut self, trust: Arc<trust::Snapshot>, now_ms: u64) {
-        self.trust = trust;
-        let (trusted, revoked): (Vec<_>, Vec<_>) = self.trust.devices.values().partition(|device| device.is_trusted());
-        self.keys = revoked.iter().chain(&trusted).map(|device| (device.key.device_id(), device.key)).collect();
-        for id in trusted.iter().map(|device| device.key.device_id()) {
+        let old = std::mem::replace(&mut self.trust, trust);
+        // Of thousands of devices a change is mostly about one: the others are the very same as before.
+        let is_same = |(key, device): &(&PublicKey, &Arc<Device>)| {
+            old.devices.get(*key).is_some_and(|old| Arc::ptr_eq(old, device))
+        };
+        let changed: Vec<_> = self.trust.devices.iter().filter(|it| !is_same(it)).map(|(_, it)| it.clone()).collect();
+        let gone = old.devices.keys().filter(|key| !self.trust.devices.contains_key(*key));
+        let gone: Vec<_> = gone.map(PublicKey::device_id).collect();
+        self.keys.retain(|id, _| !gone.contains(id));
+        let mut concerned = BTreeSet::from_iter(gone);
+        for device in &changed {
+            let id = device.key.device_id();
+            concerned.insert(id);
+            if device.is_trusted() || self.keys.get(&id).is_none_or(|key| self.trust.trusted(key).is_none()) {
+                self.keys.insert(id, device.key);
+            }
+        }
+        for id in changed.iter().filter(|device| device.is_trusted()).map(|device| device.key.device_id()) {
             let entry = self.entries.entry(id).or_default();
             if entry.shown.as_ref().is_none_or(|shown| shown.state != PeerState::Trusted) {
                 entry.reached = entry.shown.as_ref().is_some_and(|shown| shown.online);
@@ -231,7 +254,7 @@ impl Table {
                 entry.check.hint(now_ms + PAIRED_GRACE_MS, now_ms);
             }
         }
-        for id in self.entries.keys().copied().collect::<Vec<_>>() {
+        for id in concerned {
             self.show(id);
         }
     }
@@ -277,21 +300,28 @@ impl Table {
         }
     }
 
-    /// The devices to try now. Who asks is expected to try them.
-    pub fn due(&mut self, now_ms: u64) -> Vec<PublicKey> {
+    /// The devices to try now, at most `room` of them: who asks is expected to try them. Those that are announced or were
+    /// reached before come first, then those that have waited longest.
+    pub fn due(&mut self, now_ms: u64, room: usize) -> Vec<PublicKey> {
         let mut due = Vec::new();
         for (id, entry) in &mut self.entries {
-            if entry.check.hint_ms.take_if(|at| *at <= now_ms).is_none() {
-                continue;
-            }
+            let Some(at) = entry.check.hint_ms.filter(|at| *at <= now_ms) else { continue };
             let device = self.keys.get(id).and_then(|key| self.trust.trusted(key));
             // Without an address there is nothing to try, until one is announced.
-            if let Some(device) = device.filter(|device| entry.places.len() + device.addresses.len() > 0) {
-                entry.check.began(now_ms);
-                due.push(device.key);
+            match device.filter(|device| entry.places.len() + device.addresses.len() > 0) {
+                Some(device) => due.push((entry.instances.is_empty() && !entry.reached, at, *id, device.key)),
+                None => entry.check.hint_ms = None,
             }
         }
-        due
+        due.sort_unstable();
+        due.truncate(room);
+        for (_, _, id, _) in &due {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.check.hint_ms = None;
+                entry.check.began(now_ms);
+            }
+        }
+        due.into_iter().map(|(.., key)| key).collect()
     }
 
     /// When [`Table::due`] has something next, if nothing happens until then.
@@ -326,12 +356,17 @@ impl Table {
     fn show(&mut self, id: DeviceId) {
         let device = self.device(&id).cloned();
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let peer = merge(Some(&entry.sighting(id, device.as_ref())), device.as_ref());
+        let sighting = entry.sighting(id, device.as_ref());
+        let peer = merge(Some(&sighting), device.as_ref());
         let old = entry.shown.replace(peer.clone());
         let forget = peer.state != PeerState::Trusted && !peer.online;
         self.facts.extend(fact(old.as_ref(), peer));
         if forget {
             self.entries.remove(&id);
+            self.changed |= self.seen.peers.remove(&id).is_some();
+        } else if self.seen.peers.get(&id).is_none_or(|seen| **seen != sighting) {
+            self.seen.peers.insert(id, Arc::new(sighting));
+            self.changed = true;
         }
     }
 }

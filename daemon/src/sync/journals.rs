@@ -13,7 +13,7 @@ use kith_proto::{limits, text};
 use tokio::time::Instant;
 
 use super::book::{self, Book, Listed, State};
-use super::resources::{let_in, may_put_out, put_out};
+use super::resources::{is_full, let_in, may_put_out, put_out};
 use super::session::now_ms;
 use super::{Engine, Sync, view};
 use crate::identity::Identity;
@@ -91,8 +91,16 @@ impl Sync {
                 let journal = decided!(active(book, &wanted)?);
                 let mut members = decided!(shareable(book, &journal, &identity)?);
                 let_in(book, &identity, &circle, &journal, &mut members, &peer, &name)?;
-                let full = || ApiError::new(Code::TooLarge, "the journal has too many members");
-                Ok(if members.contains(&peer) { Ok(journal.id) } else { Err(full()) })
+                Ok(match members.contains(&peer) {
+                    true => Ok(journal.id),
+                    false if is_full(&members) => {
+                        Err(ApiError::new(Code::TooLarge, "the journal has too many members"))
+                    }
+                    false => {
+                        let message = "only the device that made the journal lets in again whom it let share it";
+                        Err(ApiError::new(Code::AccessDenied, message))
+                    }
+                })
             })
             .await?;
         self.0.members_changed(&id, [peer]).await

@@ -36,7 +36,8 @@ pub enum Admission {
     Admitted(Introduction),
     /// It did before.
     Already(Introduction),
-    /// The resource is not here any more, or not this device's to share.
+    /// The resource is not here any more, or not this device's to share; or only its creator may let that device in: one
+    /// whom the creator let share, and who left.
     Gone,
     /// It takes nobody in at the moment. Journals always do.
     Paused,
@@ -208,7 +209,8 @@ fn admit(
         admissions.push(match members.invitation(device, &own) {
             Some(invitation) if already => Admission::Already(invitation),
             Some(invitation) => Admission::Admitted(invitation),
-            None => Admission::Full,
+            None if is_full(&members) => Admission::Full,
+            None => Admission::Gone,
         });
     }
     Ok(admissions)
@@ -278,6 +280,11 @@ pub(super) fn let_in(
         book.merge_members(journal, members, &[sign(identity, &journal.id, record)])?;
     }
     Ok(())
+}
+
+/// Whether there is no room for one more.
+pub(super) fn is_full(members: &Members) -> bool {
+    members.records().count() >= limits::JOURNAL_MEMBERS
 }
 
 /// Whether this device, which may let others in, may put out a device.

@@ -155,5 +155,5 @@ fn is_due(record: &Record) -> bool {
 }
 
 fn sighting(engine: &Engine, peer: &PublicKey) -> Option<discovery::Sighting> {
-    engine.discovery.snapshot().peers.get(&peer.device_id()).cloned()
+    engine.discovery.snapshot().get(&peer.device_id()).cloned()
 }

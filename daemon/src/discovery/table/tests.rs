@@ -9,6 +9,9 @@ fn key(n: u8) -> PublicKey {
     PublicKey([n; 32])
 }
 
+/// More than there are.
+const ALL: usize = 100;
+
 fn id(n: u8) -> DeviceId {
     key(n).device_id()
 }
@@ -46,7 +49,7 @@ fn announcement(instance: &str, id: DeviceId, addresses: &[u8]) -> Announcement 
 /// A table whose trusted devices have just been tried.
 fn table(devices: impl IntoIterator<Item = Device>) -> Table {
     let mut table = Table::new(OWN, trust(devices), 0);
-    table.due(0);
+    table.due(0, ALL);
     table
 }
 
@@ -81,14 +84,14 @@ fn d28_a_trusted_device_is_online_when_it_was_reached() {
     let mut table = table([device(1)]);
     table.announced(announcement("a", id(1), &[1]), 2_000);
     assert!(!table.snapshot().peers[&id(1)].online, "an announcement proves nothing");
-    assert_eq!(table.due(2_000), [key(1)], "but is worth a try");
+    assert_eq!(table.due(2_000, ALL), [key(1)], "but is worth a try");
     table.unreachable(id(1), 2_100);
     table.reached(&key(2), address(1), Contact::Answered, 2_200);
     assert!(!table.snapshot().peers[&id(1)].online, "another key is another device");
     table.facts();
     table.reached(&key(1), address(1), Contact::Answered, 2_300);
     assert_eq!(kinds(&mut table), ["peer:discovered"]);
-    assert_eq!(table.due(2_300), [], "a device that is there is left alone");
+    assert_eq!(table.due(2_300, ALL), [], "a device that is there is left alone");
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
         table.removed("a", now);
         table.announced(announcement("a", id(1), &[1]), now);
         table.removed("a", now);
-        let due = table.due(now).len();
+        let due = table.due(now, ALL).len();
         tries += due;
         if due > 0 {
             table.reached(&key(1), address(1), Contact::Answered, now);
@@ -114,7 +117,7 @@ fn c20_goodbyes_for_a_trusted_device_only_make_it_looked_at() {
     table.removed("a", 10_000);
     table.unreachable(id(1), 10_000);
     assert_eq!(kinds(&mut table), ["peer:lost"], "nobody there: lost at once");
-    assert_eq!(table.due(10_000 + SECOND_CHANCE_MS), [key(1)], "and given a second chance");
+    assert_eq!(table.due(10_000 + SECOND_CHANCE_MS, ALL), [key(1)], "and given a second chance");
 }
 
 #[test]
@@ -209,26 +212,26 @@ fn of_a_device_that_came_only_the_ip_is_news() {
     table.reached(&key(1), from(7), Contact::Called, 2_000);
     assert_eq!(addresses(&table, id(1)), [address(7)], "with the port that is known");
     assert!(!table.snapshot().peers[&id(1)].online, "coming is not being reachable");
-    assert_eq!(table.due(2_000), [key(1)]);
+    assert_eq!(table.due(2_000, ALL), [key(1)]);
     table.reached(&key(1), address(7), Contact::Answered, 2_100);
     table.reached(&key(1), from(7), Contact::Called, 50_000);
     assert_eq!(addresses(&table, id(1)), [address(7)]);
     table.tick(70_000);
-    assert_eq!(table.due(70_000), [], "who came lately need not be tried");
+    assert_eq!(table.due(70_000, ALL), [], "who came lately need not be tried");
     table.tick(100_000);
-    assert_eq!(table.due(100_000), [key(1)]);
+    assert_eq!(table.due(100_000, ALL), [key(1)]);
 }
 
 #[test]
 fn tries_come_on_ticks_and_grow_rare() {
     let mut table = Table::new(OWN, trust([device(1), device(2)]), 0);
-    assert_eq!(table.due(0).len(), 2, "everybody at the start");
+    assert_eq!(table.due(0, ALL).len(), 2, "everybody at the start");
     table.reached(&key(2), address(2), Contact::Answered, 0);
     let mut tries = [0, 0];
     for tick in 1..=240 {
         let now = tick * TICK_MS;
         table.tick(now);
-        for due in table.due(now) {
+        for due in table.due(now, ALL) {
             if due == key(1) {
                 tries[0] += 1;
                 table.unreachable(id(1), now);
@@ -242,15 +245,40 @@ fn tries_come_on_ticks_and_grow_rare() {
     assert_eq!(tries[1], 120, "two hours, once a minute");
     assert!((40..80).contains(&tries[0]), "{}", tries[0]);
     table.look_again(8_000_000);
-    assert_eq!(table.due(8_000_000).len(), 2);
+    assert_eq!(table.due(8_000_000, ALL).len(), 2);
 }
 
 #[test]
 fn a_device_without_an_address_is_tried_as_soon_as_it_has_one() {
     let mut table = Table::new(OWN, trust([Device { addresses: Vec::new(), ..device(1) }]), 0);
-    assert_eq!(table.due(0), []);
+    assert_eq!(table.due(0, ALL), []);
     table.announced(announcement("a", id(1), &[1]), 60);
-    assert_eq!(table.due(60), [key(1)]);
+    assert_eq!(table.due(60, ALL), [key(1)]);
+}
+
+#[test]
+fn of_thousands_that_are_away_few_are_tried_at_once_and_all_have_their_turn() {
+    let many = |range: std::ops::Range<u16>| {
+        range.map(|n| Device { key: PublicKey(std::array::from_fn(|i| n.to_be_bytes()[i % 2])), ..device(1) })
+    };
+    let mut table = Table::new(OWN, trust(many(0..2000).chain([device(9)])), 0);
+    table.announced(announcement("a", id(9), &[9]), 1);
+    let mut tried = table.due(1, 8);
+    assert!(tried.len() == 8 && tried[0] == key(9), "who is announced is first");
+    assert_eq!(table.due(1, 0), []);
+    // Those that fail are tried again before all others were tried once, but not first.
+    let mut now = 1;
+    while tried.len() < 2001 && now < 600_000 {
+        now += 2_000;
+        table.tick(now);
+        for due in table.due(now, 8) {
+            table.unreachable(due.device_id(), now);
+            tried.push(due);
+        }
+        tried.sort_unstable();
+        tried.dedup();
+    }
+    assert_eq!(tried.len(), 2001);
 }
 
 #[test]
@@ -267,8 +295,8 @@ fn changes_of_trust_are_facts() {
     assert_eq!(seen(vec![Device { policy, ..device(1) }], 3), ["peer:updated"]);
     assert_eq!(seen(vec![Device { revoked_ms: Some(4), ..device(1) }], 4), ["peer:revoked"]);
     assert_eq!(seen(vec![device(1), device(2)], 5), ["peer:paired"; 2]);
-    assert_eq!(table.due(5), [], "the other side needs a moment, too");
-    assert_eq!(table.due(5 + PAIRED_GRACE_MS).len(), 2);
+    assert_eq!(table.due(5, ALL), [], "the other side needs a moment, too");
+    assert_eq!(table.due(5 + PAIRED_GRACE_MS, ALL).len(), 2);
 }
 
 #[test]
@@ -351,7 +379,12 @@ proptest! {
                 Input::Relist => table.relist(now),
                 Input::Tick => table.tick(now),
             }
-            prop_assert!(table.due(now).iter().all(|key| table.trust.trusted(key).is_some()));
+            let seen = |(id, entry): (&DeviceId, &Entry)| (*id, Arc::new(entry.sighting(*id, table.device(id))));
+            prop_assert_eq!(&table.snapshot().peers, &table.entries.iter().map(seen).collect::<BTreeMap<_, _>>());
+            for device in table.trust.devices.values().filter(|device| device.is_trusted()) {
+                prop_assert_eq!(table.keys.get(&device.key.device_id()), Some(&device.key));
+            }
+            prop_assert!(table.due(now, ALL).iter().all(|key| table.trust.trusted(key).is_some()));
             for fact in table.facts() {
                 let peer: Peer = serde_json::from_value(fact.data()).unwrap();
                 told.insert(peer.id, peer);

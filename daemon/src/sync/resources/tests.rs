@@ -350,6 +350,13 @@ mod property {
             let admitter = if by_creator { &creator } else { &a };
             let admissions = admitter.admits(&id, &keys);
             for (device, admission) in keys.iter().zip(admissions) {
+                if admission == Admission::Gone {
+                    // Whom the creator let share, and who left, only the creator lets in again.
+                    let left = admitter.members(&id);
+                    prop_assert!(!by_creator && !left.contains(device));
+                    prop_assert!(left.records().any(|it| it.device == *device && it.by == creator.key() && it.admits));
+                    continue;
+                }
                 let (Admission::Admitted(introduction) | Admission::Already(introduction)) = admission else {
                     return Err(TestCaseError::fail(format!("{admission:?}")));
                 };
