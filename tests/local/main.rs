@@ -49,6 +49,8 @@
 //! journals_space         disks that are full
 //! journals_ctl           kithctl: export and import, encrypted texts, the shapes of --json
 //!
+//! thousands   thousands of trusted devices in one journal
+//!
 //! vault_methods  secrets, databases, the vault: every method, and what each refuses
 //! vault_keys     keys that are lost or not private
 //! vault_leaks    where values are not: files, logs, events, memory
@@ -111,6 +113,7 @@ mod startup;
 mod strangers;
 mod streams;
 mod support;
+mod thousands;
 mod trouble;
 mod vault_keys;
 mod vault_kills;
