@@ -13,7 +13,7 @@ use kith_proto::{limits, text};
 use zeroize::Zeroizing;
 
 use super::book::{Book, Code, Ended, NewCode};
-use super::{Codes, fill, new_id, view};
+use super::{Codes, fill, new_id, publish, view};
 use crate::clock;
 
 /// Who joined by one code is shown up to so many.
@@ -88,7 +88,10 @@ impl Codes {
             })
             .await?;
         tracing::info!(code = %code.id, "a sharing code was issued");
-        engine.publisher.wake();
+        let number = code.number;
+        if let Some(parcel) = engine.store.read(move |connection| Book(connection).parcel(number)).await? {
+            publish::begin(engine, parcel).await;
+        }
         engine.teller.code(code.number);
         let issued = self.shown(code).await?;
         Ok(CodeIssueResult {

@@ -94,6 +94,7 @@ struct Engine {
     store: Store,
     tasks: Tasks,
     peer_port: u16,
+    hello: Hello,
     publisher: Publisher,
     teller: Teller,
     /// Wrong proofs, by where they came from.
@@ -107,14 +108,15 @@ impl Codes {
     /// Begins to publish what is written down, and to decide on those who come.
     pub fn start(parts: Parts) -> Self {
         let stores = Arc::new(parts.dial.clone());
-        Self::begin(parts, stores)
+        Self::begin(parts, stores, publish::USUAL)
     }
 
-    fn begin(parts: Parts, stores: Arc<dyn publish::Stores>) -> Self {
+    fn begin(parts: Parts, stores: Arc<dyn publish::Stores>, pace: publish::Pace) -> Self {
         let Parts { settings, identity, trust, discovery, hello, sync, events, store, tasks, peer_port, .. } = parts;
         let (queue, waiting) = mpsc::channel(limits::JOIN_QUEUE);
         let engine = Arc::new(Engine {
             stores: settings.config.hello.stores.clone(),
+            hello,
             publisher: Publisher::default(),
             teller: Teller::new(events, store.clone(), trust.clone()),
             identity,
@@ -130,7 +132,7 @@ impl Codes {
         });
         tasks.spawn("join decisions", serve::run(engine.clone(), waiting));
         tasks.spawn("code events", view::run(engine.clone()));
-        tasks.spawn("code publications", publish::run(engine.clone(), publish::Ways { hello, stores }));
+        tasks.spawn("code publications", publish::run(engine.clone(), stores, pace));
         tasks.spawn("code housekeeping", keep_house(store, tasks.clone()));
         Self(engine)
     }

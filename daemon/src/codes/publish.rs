@@ -25,15 +25,16 @@ use super::Engine;
 use super::book::Book;
 use crate::clock;
 use crate::dial::{Dial, HelloError};
-use crate::hello_store::{Deposited, Hello};
+use crate::hello_store::Deposited;
 pub use rows::{OWN, Parcel, Published};
 use rows::{Plan, Target};
 use timetable::Timetable;
+pub use timetable::{Pace, USUAL};
 
 /// A withdrawal that does not come through is tried for a day: by then there is hardly anything left of it.
 const WITHDRAWAL_MS: i64 = 86_400_000;
-/// Between two looks at what is to be done.
-const PAUSE: Duration = Duration::from_millis(200);
+/// After the database failed.
+const BROKEN: Duration = Duration::from_secs(10);
 
 /// What is to be done with a payload at a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +63,6 @@ pub trait Stores: Send + Sync {
     fn ask<'a>(&'a self, store: &'a str, work: Work, parcel: &'a Parcel) -> Answer<'a>;
 }
 
-/// Where payloads go.
-#[derive(Clone)]
-pub struct Ways {
-    /// This device's own store.
-    pub hello: Hello,
-    /// Those of others.
-    pub stores: Arc<dyn Stores>,
-}
-
 /// Wakes the task that publishes.
 #[derive(Default)]
 pub struct Publisher(Notify);
@@ -90,18 +82,18 @@ struct Done {
 }
 
 /// Publishes and withdraws, until the daemon stops.
-pub async fn run(engine: Arc<Engine>, ways: Ways) {
+pub async fn run(engine: Arc<Engine>, stores: Arc<dyn Stores>, pace: Pace) {
     let stop = engine.tasks.stopping().clone();
     let (done, mut finished) = mpsc::channel::<Done>(limits::HELLO_LOOKUPS);
-    let mut timetable = Timetable::default();
+    let mut timetable = Timetable::new(pace);
     loop {
-        let next = match look(&engine, &ways).await {
+        let next = match look(&engine).await {
             Ok(plan) => {
                 timetable.follow(plan, Instant::now());
                 for (target, work) in timetable.take(Instant::now()) {
-                    let (engine, ways, done) = (engine.clone(), ways.clone(), done.clone());
+                    let (engine, stores, done) = (engine.clone(), stores.clone(), done.clone());
                     engine.tasks.clone().spawn("code publication", async move {
-                        let outcome = carry(&engine, &ways, &target, work).await;
+                        let outcome = carry(&engine, &*stores, &target, work).await;
                         // The daemon stops: nobody wants to know.
                         let _ = done.send(Done { target, work, outcome }).await;
                     });
@@ -110,7 +102,7 @@ pub async fn run(engine: Arc<Engine>, ways: Ways) {
             }
             Err(error) => {
                 tracing::error!(%error, "cannot see which codes are to be published");
-                Some(Instant::now() + 60 * PAUSE)
+                Some(Instant::now() + BROKEN)
             }
         };
         let due = async {
@@ -130,24 +122,23 @@ pub async fn run(engine: Arc<Engine>, ways: Ways) {
                 }
             }
         }
-        // Many devices that join at once are one reason to look.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pace.look) => {}
         }
     }
 }
 
 /// What is to be done at this moment.
-async fn look(engine: &Engine, ways: &Ways) -> Result<Plan, crate::store::Error> {
+async fn look(engine: &Engine) -> Result<Plan, crate::store::Error> {
     let (now_ms, stores) = (clock::now_ms(), engine.stores.clone());
     let plan = engine.store.write(move |tx| Book(tx).plan(&stores, now_ms)).await?;
-    ways.hello.want(plan.any_live);
+    engine.hello.want(plan.any_live);
     plan.changed.iter().for_each(|code| engine.teller.code(*code));
     Ok(plan)
 }
 
-async fn carry(engine: &Engine, ways: &Ways, target: &Target, work: Work) -> Result<(), Setback> {
+async fn carry(engine: &Engine, stores: &dyn Stores, target: &Target, work: Work) -> Result<(), Setback> {
     let number = target.code;
     let parcel = engine.store.read(move |connection| Book(connection).parcel(number)).await;
     let Some(parcel) = parcel.map_err(|error| Setback { why: error.into(), retry_after: None })? else {
@@ -155,18 +146,31 @@ async fn carry(engine: &Engine, ways: &Ways, target: &Target, work: Work) -> Res
         return Ok(());
     };
     if target.store != OWN {
-        return ways.stores.ask(&target.store, work, &parcel).await;
+        return stores.ask(&target.store, work, &parcel).await;
     }
+    keep(engine, work, parcel).await
+}
+
+/// The same at this device's own store.
+async fn keep(engine: &Engine, work: Work, parcel: Parcel) -> Result<(), Setback> {
     let Parcel { lookup, blob, token, expires_ms } = parcel;
     let kept = match work {
-        Work::Put => ways.hello.keep(lookup, blob, token.hash(), expires_ms).await.map(accepted),
-        Work::Withdraw => ways.hello.withdraw(lookup, &token).await.map(|_| Ok(())),
+        Work::Put => engine.hello.keep(lookup, blob, token.hash(), expires_ms).await.map(accepted),
+        Work::Withdraw => engine.hello.withdraw(lookup, &token).await.map(|_| Ok(())),
     };
     let kept = kept.unwrap_or_else(|error| Err(setback(ErrorCode::Internal, error.to_string())));
     if let Err(setback) = &kept {
         tracing::warn!(error = %setback.why, "this device's own hello store fails; it is tried again");
     }
     kept
+}
+
+/// A code was made: whoever is told of it finds its payload on this network, without waiting for the next look.
+pub async fn begin(engine: &Engine, parcel: Parcel) {
+    // Where it fails, it is tried again like everything else.
+    let _ = keep(engine, Work::Put, parcel).await;
+    engine.hello.want(true);
+    engine.publisher.wake();
 }
 
 async fn settle(engine: &Engine, timetable: &mut Timetable, done: Done) {

@@ -11,13 +11,14 @@ use std::sync::Mutex;
 
 use ed25519_dalek::SigningKey;
 use kith_proto::control::code::{CodeApproval, CodeIssueParams, CodeIssueResult, IssuedCode};
+use kith_proto::control::{ApiError, Code as ErrorCode};
 use kith_proto::id::PublicKey;
 use kith_proto::peer::join::{Join, JoinResult, Payload, Reason, SharingCode};
 use kith_proto::peer::journal::version::JournalId;
 use rusqlite::Connection;
 
 use super::accept::{Ground, Knock};
-use super::publish::{Answer, Parcel, Setback, Stores, Work};
+use super::publish::{Answer, Pace, Parcel, Setback, Stores, Work};
 use super::*;
 use crate::discovery::tests::{PATIENCE, settings};
 use crate::tls::Tls;
@@ -26,12 +27,20 @@ use crate::{hello_store, sync};
 /// A store, and a name there.
 type Place = (String, [u8; 32]);
 
+/// An hour is half a second here.
+const HASTE: Pace = Pace {
+    again: Duration::from_millis(500),
+    setback: Duration::from_millis(20),
+    spread: Duration::from_millis(20),
+    look: Duration::from_millis(5),
+};
+
 /// What the fake stores have, and how they answer.
 #[derive(Default)]
 pub struct Fake {
     kept: Mutex<BTreeMap<Place, Vec<u8>>>,
     /// What a store says instead of doing anything.
-    setbacks: Mutex<BTreeMap<String, (kith_proto::control::Code, Option<u32>)>>,
+    setbacks: Mutex<BTreeMap<String, ErrorCode>>,
     /// Every question.
     asked: Mutex<Vec<(String, Work)>>,
 }
@@ -40,9 +49,7 @@ impl Stores for Fake {
     fn ask<'a>(&'a self, store: &'a str, work: Work, parcel: &'a Parcel) -> Answer<'a> {
         self.asked.lock().unwrap().push((store.to_owned(), work));
         let outcome = match self.setbacks.lock().unwrap().get(store) {
-            Some((code, retry_after)) => {
-                Err(Setback { why: kith_proto::control::ApiError::new(*code, "on purpose"), retry_after: *retry_after })
-            }
+            Some(code) => Err(Setback { why: ApiError::new(*code, "on purpose"), retry_after: None }),
             None => {
                 let (mut kept, key) = (self.kept.lock().unwrap(), (store.to_owned(), parcel.lookup.0));
                 match work {
@@ -113,7 +120,7 @@ async fn host(stores: &[&str]) -> Host {
         tasks: tasks.clone(),
         peer_port: 44_000,
     };
-    let codes = Codes::begin(parts, fake.clone());
+    let codes = Codes::begin(parts, fake.clone(), HASTE);
     Host { codes, sync, trust, store, hello, events, tasks, identity, tls, fake, database, _dir: dir }
 }
 

@@ -9,18 +9,32 @@ use tokio::time::Instant;
 use super::rows::{Plan, Target};
 use super::{Setback, Work};
 
-/// What lives is put again so often.
-const AGAIN: Duration = Duration::from_secs(3600);
-/// The first pause behind a setback; each next one is twice as long …
-const PAUSE: Duration = Duration::from_secs(15);
-/// … but no longer than this, unless the store says so.
-const PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// After a start, what was there is looked at within this time, not all at once.
-const SPREAD: Duration = Duration::from_secs(60);
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// What lives is put again so often.
+    pub again: Duration,
+    /// The first pause behind a setback; each next one is twice as long, up to `again`, unless the store says so.
+    pub setback: Duration,
+    /// After a start, what was there is looked at within this time, not all at once.
+    pub spread: Duration,
+    /// Between two looks at what is to be done: many devices that join at once are one reason to look.
+    pub look: Duration,
+}
+
+/// As it is outside of tests.
+pub const USUAL: Pace = Pace {
+    again: Duration::from_secs(3600),
+    setback: Duration::from_secs(15),
+    spread: Duration::from_secs(60),
+    look: Duration::from_millis(200),
+};
 
 /// When to do what.
-#[derive(Default)]
-pub struct Timetable(BTreeMap<Target, Entry>);
+pub struct Timetable {
+    pace: Pace,
+    entries: BTreeMap<Target, Entry>,
+}
 
 struct Entry {
     work: Work,
@@ -31,13 +45,19 @@ struct Entry {
 }
 
 impl Timetable {
+    /// Nothing to do yet.
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, entries: BTreeMap::new() }
+    }
+
     /// Takes over what is to be done.
     pub fn follow(&mut self, plan: Plan, now: Instant) {
-        self.0.retain(|target, entry| entry.busy || plan.work.contains_key(target));
+        let spread = self.pace.spread;
+        self.entries.retain(|target, entry| entry.busy || plan.work.contains_key(target));
         for (target, (work, is_new)) in plan.work {
             let fresh =
-                || Entry { work, due: if is_new { now } else { now + jitter(SPREAD) }, setbacks: 0, busy: false };
-            let entry = self.0.entry(target).or_insert_with(fresh);
+                || Entry { work, due: if is_new { now } else { now + jitter(spread) }, setbacks: 0, busy: false };
+            let entry = self.entries.entry(target).or_insert_with(fresh);
             if entry.work != work {
                 *entry = Entry { busy: entry.busy, due: now, ..fresh() };
             }
@@ -46,8 +66,8 @@ impl Timetable {
 
     /// What is due, as far as there are hands for it.
     pub fn take(&mut self, now: Instant) -> Vec<(Target, Work)> {
-        let busy = self.0.values().filter(|entry| entry.busy).count();
-        let due = self.0.iter_mut().filter(|(_, entry)| !entry.busy && entry.due <= now);
+        let busy = self.entries.values().filter(|entry| entry.busy).count();
+        let due = self.entries.iter_mut().filter(|(_, entry)| !entry.busy && entry.due <= now);
         due.take(limits::HELLO_LOOKUPS.saturating_sub(busy))
             .map(|(target, entry)| {
                 entry.busy = true;
@@ -58,15 +78,16 @@ impl Timetable {
 
     /// When something is due next; while there are no hands for it, whoever is done wakes.
     pub fn next(&self) -> Option<Instant> {
-        if self.0.values().filter(|entry| entry.busy).count() >= limits::HELLO_LOOKUPS {
+        if self.entries.values().filter(|entry| entry.busy).count() >= limits::HELLO_LOOKUPS {
             return None;
         }
-        self.0.values().filter(|entry| !entry.busy).map(|entry| entry.due).min()
+        self.entries.values().filter(|entry| !entry.busy).map(|entry| entry.due).min()
     }
 
     /// What came of it.
     pub fn done(&mut self, target: &Target, work: Work, outcome: &Result<(), Setback>, now: Instant) {
-        let Some(entry) = self.0.get_mut(target) else { return };
+        let Pace { again, setback: first, .. } = self.pace;
+        let Some(entry) = self.entries.get_mut(target) else { return };
         entry.busy = false;
         if entry.work != work {
             // Something else is to be done by now, and at once.
@@ -75,10 +96,10 @@ impl Timetable {
         match outcome {
             Ok(()) => {
                 entry.setbacks = 0;
-                entry.due = now + AGAIN + jitter(AGAIN / 12);
+                entry.due = now + again + jitter(again / 12);
             }
             Err(setback) => {
-                let pause = PAUSE_MAX.min(PAUSE * 2_u32.saturating_pow(entry.setbacks.min(10)));
+                let pause = again.min(first * 2_u32.saturating_pow(entry.setbacks.min(10)));
                 let wished = setback.retry_after.map(|seconds| Duration::from_secs(seconds.into())).unwrap_or_default();
                 entry.setbacks = entry.setbacks.saturating_add(1);
                 entry.due = now + pause.max(wished) + jitter(pause / 4);
@@ -90,4 +111,75 @@ impl Timetable {
 /// Up to `most`, so that those who failed together do not come back together.
 fn jitter(most: Duration) -> Duration {
     most.mul_f64(f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_proto::control::{ApiError, Code};
+
+    use super::*;
+
+    fn plan(works: &[(i64, Work, bool)]) -> Plan {
+        let target = |code| Target { code, store: "https://one".to_owned() };
+        let work = works.iter().map(|(code, work, is_new)| (target(*code), (*work, *is_new)));
+        Plan { work: work.collect(), ..Plan::default() }
+    }
+
+    fn setback(retry_after: Option<u32>) -> Result<(), Setback> {
+        Err(Setback { why: ApiError::new(Code::StoreUnreachable, "on purpose"), retry_after })
+    }
+
+    /// Carries out the one thing that is due at `now`, with this outcome; how long until it is due again.
+    fn step(table: &mut Timetable, now: &mut Instant, outcome: &Result<(), Setback>) -> Duration {
+        let due = table.take(*now);
+        assert_eq!(due.len(), 1);
+        assert!(table.take(*now).is_empty(), "somebody is at it");
+        table.done(&due[0].0, due[0].1, outcome, *now);
+        let next = table.next().unwrap();
+        let pause = next - *now;
+        *now = next;
+        pause
+    }
+
+    #[test]
+    fn g75_what_lives_is_put_each_hour_and_setbacks_make_longer_and_longer_pauses() {
+        let (mut table, mut now) = (Timetable::new(USUAL), Instant::now());
+        table.follow(plan(&[(1, Work::Put, true)]), now);
+        let seconds = |range: std::ops::RangeInclusive<u64>, pause: Duration| {
+            assert!(range.contains(&pause.as_secs()), "{pause:?} is not within {range:?}");
+        };
+        for range in [15..=19, 30..=38, 60..=75, 120..=150, 240..=300, 480..=600, 960..=1200, 1920..=2400] {
+            seconds(range, step(&mut table, &mut now, &setback(None)));
+        }
+        seconds(3600..=4500, step(&mut table, &mut now, &setback(Some(5))));
+        seconds(7000..=7900, step(&mut table, &mut now, &setback(Some(7000))));
+        seconds(3600..=3900, step(&mut table, &mut now, &Ok(())));
+        seconds(15..=19, step(&mut table, &mut now, &setback(None)));
+        seconds(3600..=3900, step(&mut table, &mut now, &Ok(())));
+    }
+
+    #[test]
+    fn what_changes_while_somebody_is_at_it_is_done_right_behind() {
+        let (mut table, now) = (Timetable::new(USUAL), Instant::now());
+        table.follow(plan(&[(1, Work::Put, true)]), now);
+        let putting = table.take(now).remove(0);
+        table.follow(plan(&[(1, Work::Withdraw, true)]), now);
+        assert!(table.take(now).is_empty());
+        table.done(&putting.0, putting.1, &Ok(()), now);
+        assert_eq!(table.take(now), [(putting.0.clone(), Work::Withdraw)]);
+        table.done(&putting.0, Work::Withdraw, &Ok(()), now);
+        table.follow(Plan::default(), now);
+        assert_eq!(table.next(), None);
+    }
+
+    #[test]
+    fn few_are_at_it_at_once_and_old_ones_do_not_come_together() {
+        let (mut table, now) = (Timetable::new(USUAL), Instant::now());
+        let many: Vec<_> = (0..100).map(|code| (code, Work::Put, code < 10)).collect();
+        table.follow(plan(&many), now);
+        assert_eq!(table.take(now).len(), limits::HELLO_LOOKUPS);
+        assert_eq!(table.next(), None, "whoever is done wakes");
+        let later = table.entries.values().filter(|entry| entry.due > now + USUAL.spread / 10).count();
+        assert!((40..=90).contains(&later), "{later} of 90");
+    }
 }

@@ -1,7 +1,7 @@
 //! Codes as people make and name them, and requests that they answer.
 
 use kith_proto::control::code::{CodeState, RequestAnswerParams, RequestState};
-use kith_proto::control::{Code as ErrorCode, event};
+use kith_proto::control::event;
 
 use super::*;
 use crate::event::{Read, Reader};

@@ -1,6 +1,5 @@
 //! Payloads at hello stores.
 
-use kith_proto::control::Code as ErrorCode;
 use kith_proto::control::code::{CodeRevokeParams, PublicationState};
 use kith_proto::guest::hello::Lookup;
 
@@ -25,7 +24,7 @@ impl Host {
             if found.state == state {
                 return found;
             }
-            tokio::time::timeout(PATIENCE * 1000, facts.next()).await.expect("it changes in time");
+            tokio::time::timeout(PATIENCE, facts.next()).await.expect("it changes in time");
         }
     }
 
@@ -36,9 +35,12 @@ impl Host {
 
     /// Until that is so.
     async fn until(&self, so: impl Fn(&Self) -> bool) {
-        while !so(self) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let turn = async {
+            while !so(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, turn).await.expect("it is so in time");
     }
 
     async fn here(&self, code: &Code) -> Found {
@@ -46,26 +48,23 @@ impl Host {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn g75_a_payload_goes_to_every_store_and_away_when_the_code_is_used_up_or_revoked() {
     let host = host(&[ONE, TWO]).await;
     assert!(!*host.hello.wanted().borrow(), "no code, no door");
     let (used, revoked) = (host.issue(1).await, host.issue(1).await);
+    assert!(matches!(host.here(&revoked).await, Found::Blob { .. }), "at once, for whoever is told the code");
     for (code, store) in [(&used, ONE), (&used, TWO), (&revoked, ONE), (&revoked, TWO)] {
         let published = host.published(code, store, PublicationState::Published).await;
         assert!(published.reason.is_none() && published.since.is_some());
         assert!(host.has(store, code));
     }
     host.until(|host| *host.hello.wanted().borrow()).await;
-    while !matches!(host.here(&used).await, Found::Blob { .. }) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
     assert_eq!(host.reason(&used, &joiner(1)).await, Reason::Ok);
     host.published(&used, TWO, PublicationState::Withdrawn).await;
     host.until(|host| !host.has(ONE, &used) && !host.has(TWO, &used)).await;
-    while host.here(&used).await != Found::Withdrawn {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    host.until(|host| host.count("SELECT count(*) FROM publication WHERE state = 'withdrawn'") == 3).await;
+    assert_eq!(host.here(&used).await, Found::Withdrawn);
     assert!(host.has(ONE, &revoked), "the other one stays");
     host.codes.revoke(CodeRevokeParams { code: revoked.id.clone(), expel: false }).await.unwrap();
     host.until(|host| !host.has(ONE, &revoked) && !host.has(TWO, &revoked)).await;
@@ -75,11 +74,11 @@ async fn g75_a_payload_goes_to_every_store_and_away_when_the_code_is_used_up_or_
     host.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn g75_setbacks_are_shown_and_tried_again_until_it_works() {
     let host = host(&[ONE, TWO]).await;
     for code in [ErrorCode::StoreUnreachable, ErrorCode::Rejected] {
-        host.fake.setbacks.lock().unwrap().insert(ONE.to_owned(), (code, Some(600)));
+        host.fake.setbacks.lock().unwrap().insert(ONE.to_owned(), code);
         let issued = host.issue(1).await;
         let failed = host.published(&issued, ONE, PublicationState::Failed).await;
         assert_eq!(failed.reason.unwrap().code, code.as_str());
@@ -95,7 +94,7 @@ async fn g75_setbacks_are_shown_and_tried_again_until_it_works() {
     host.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn g75_a_store_that_lost_a_payload_gets_it_again_while_the_code_lives() {
     let host = host(&[ONE]).await;
     let code = host.issue(1).await;
@@ -105,12 +104,12 @@ async fn g75_a_store_that_lost_a_payload_gets_it_again_while_the_code_lives() {
     host.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn g75_what_cannot_be_withdrawn_is_tried_for_a_day() {
     let host = host(&[ONE]).await;
     let code = host.issue(1).await;
     host.published(&code, ONE, PublicationState::Published).await;
-    host.fake.setbacks.lock().unwrap().insert(ONE.to_owned(), (ErrorCode::StoreUnreachable, None));
+    host.fake.setbacks.lock().unwrap().insert(ONE.to_owned(), ErrorCode::StoreUnreachable);
     host.codes.revoke(CodeRevokeParams { code: code.id.clone(), expel: false }).await.unwrap();
     host.published(&code, ONE, PublicationState::Withdrawn).await;
     let tried =
@@ -118,13 +117,11 @@ async fn g75_what_cannot_be_withdrawn_is_tried_for_a_day() {
     host.until(|host| tried(host) > 3).await;
     let waits = || host.count("SELECT count(*) FROM publication WHERE state = 'withdrawing' AND store <> ''");
     assert_eq!(waits(), 1);
-    // A day later by the clock on the wall, which does not stand still in this test.
+    // A day later by the clock on the wall.
     host.store
         .write(|tx| tx.execute("UPDATE publication SET since_ms = since_ms - 86400001 WHERE store <> ''", []))
         .await
         .unwrap();
-    while waits() > 0 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    host.until(|_| waits() == 0).await;
     host.end().await;
 }
