@@ -50,6 +50,7 @@
 //! journals_ctl           kithctl: export and import, encrypted texts, the shapes of --json
 //!
 //! thousands   thousands of trusted devices in one journal
+//! joins   joining by sharing codes
 //!
 //! vault_methods  secrets, databases, the vault: every method, and what each refuses
 //! vault_keys     keys that are lost or not private
@@ -83,6 +84,7 @@ mod hello_crowd;
 mod hello_server;
 mod hello_table;
 mod hostile;
+mod joins;
 mod journals;
 mod journals_backups;
 mod journals_ctl;

@@ -8,7 +8,7 @@ use kith_proto::id::PublicKey;
 use kith_proto::limits;
 use kith_proto::peer::Alpn;
 use kith_proto::peer::join::code::ProofKey;
-use kith_proto::peer::join::{Join, JoinResult, Payload};
+use kith_proto::peer::join::{Join, JoinResult, Payload, Reason};
 use kith_proto::peer::journal::member::{Introduction, Members};
 
 use super::pursue::Pursued;
@@ -35,8 +35,8 @@ pub enum Tried {
 
 /// What a yes came to.
 pub enum Settled {
-    /// This device is a member of it.
-    In(Entered),
+    /// This device is a member of it, and what that is called.
+    In(Entered, Reason),
     /// It was called off meanwhile.
     Over,
     /// What came with the yes does not hold.
@@ -107,7 +107,7 @@ impl Engine {
         let Some(introduction) = result.introduction.filter(|it| is_proven(it, payload, &own)) else {
             return Ok(Settled::Unproven);
         };
-        let (sync, id, word) = (self.sync.clone(), join.id.clone(), result.reason.as_str());
+        let (sync, id, reason) = (self.sync.clone(), join.id.clone(), result.reason);
         let (issuer, name, now) = (payload.issuer, super::shown::issuer_name(payload), clock::now_ms());
         let path = join.path.clone();
         self.trust
@@ -125,8 +125,10 @@ impl Engine {
                     // Somebody here said yes to this very device.
                     changes.readmit(tx, &issuer, &name, Some(remote), now)?;
                 }
-                book::joined(tx, &id, word, now)?;
-                Ok(Settled::In(entered))
+                // Who was let in while nobody asked, or did not hear of it, is new here all the same.
+                let word = if entered.already { reason } else { Reason::Ok };
+                book::joined(tx, &id, word.as_str(), now)?;
+                Ok(Settled::In(entered, word))
             })
             .await
     }

@@ -132,10 +132,10 @@ impl Engine {
         let word = result.reason.as_str();
         let again = |said| Step::Again { said, after: None };
         match self.settle(join, result, remote).await {
-            Ok(Settled::In(entered)) => {
+            Ok(Settled::In(entered, reason)) => {
                 tracing::info!(issuer = %join.payload.issuer.device_id(), resource = %entered.id, "joined by a code");
                 self.arrived(join.payload.issuer, remote, &entered).await;
-                self.shown.joined(&join.id, word, self.sync.name_of(&entered.id).await.ok().flatten());
+                self.shown.joined(&join.id, reason.as_str(), self.sync.name_of(&entered.id).await.ok().flatten());
                 Step::Over
             }
             Ok(Settled::Over) => Step::Over,
