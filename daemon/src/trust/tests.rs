@@ -64,3 +64,57 @@ async fn d35_a_restored_database_is_noticed() {
     std::fs::rename(dir.path().join("kith.db.backup"), dir.path().join("kith.db")).unwrap();
     assert!(trust(dir.path()).await.restored());
 }
+
+#[tokio::test]
+async fn who_comes_by_a_code_is_somebody_else_s_and_changes_nothing_that_was_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let trust = trust(dir.path()).await;
+    let at = |port| Some(SocketAddr::from(([192, 168, 1, 9], port)));
+    let admit = |n, address| {
+        let trust = trust.clone();
+        async move { trust.write(move |tx, it| it.admit(tx, &key(n), "it\u{7}self", address, 5)).await.unwrap() }
+    };
+    assert_eq!(admit(1, at(1)).await, Admitted::New);
+    let snapshot = trust.snapshot();
+    let new = snapshot.trusted(&key(1)).unwrap();
+    assert_eq!((new.relation, &*new.name, new.calls), (Relation::Guest, "itself", true));
+    trust.pair(key(2), "nas".to_owned(), Relation::Own, at(2)).await.unwrap();
+    trust.rename(key(2), "attic").await.unwrap();
+    assert_eq!(admit(2, at(3)).await, Admitted::Known);
+    let after = trust.snapshot();
+    assert!(Arc::ptr_eq(&snapshot.devices[&key(1)], &after.devices[&key(1)]), "what did not change stays what it is");
+    let known = after.trusted(&key(2)).unwrap();
+    assert_eq!((known.relation, known.shown_name(), known.calls), (Relation::Own, "attic", false));
+    assert_eq!(known.addresses, [at(3), at(2)].map(Option::unwrap));
+
+    trust.write(|tx, it| it.revoke(tx, &key(1), 7)).await.unwrap();
+    assert_eq!(admit(1, None).await, Admitted::Revoked { at_ms: 7 });
+    assert!(trust.snapshot().trusted(&key(1)).is_none());
+    trust.write(|tx, it| it.readmit(tx, &key(1), "itself", None, 8)).await.unwrap();
+    assert!(trust.snapshot().trusted(&key(1)).is_some());
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_is_not_trusted_and_the_snapshot_is_what_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let trust = trust(dir.path()).await;
+    let failed = trust.write(|tx, it| {
+        it.admit(tx, &key(1), "a", None, 5)?;
+        tx.execute("INSERT INTO no_such_table VALUES (1)", [])
+    });
+    assert!(failed.await.is_err() && trust.snapshot().devices.is_empty());
+    let many = (0..100).map(|n| {
+        let trust = trust.clone();
+        async move {
+            trust.write(move |tx, it| it.admit(tx, &key(n), "a", None, 5)).await.unwrap();
+            assert!(trust.snapshot().trusted(&key(n)).is_some(), "before it returns");
+        }
+    });
+    let many: Vec<_> = many.map(Box::pin).collect();
+    for one in many {
+        one.await;
+    }
+    let written = Trust::open(trust.store.clone(), dir.path().join("generation")).await.unwrap();
+    assert!(!written.restored() && written.snapshot().devices.len() == 100);
+    assert_eq!(written.snapshot().generation, trust.snapshot().generation);
+}

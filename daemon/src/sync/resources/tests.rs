@@ -1,5 +1,3 @@
-use std::time::Instant as Clock;
-
 use ed25519_dalek::{Signer, SigningKey};
 use kith_proto::peer::journal::member::Record;
 use kith_proto::peer::journal::replica::Shelf;
@@ -220,11 +218,9 @@ fn g75_five_hundred_are_let_in_by_one_transaction() {
     let a = Here::new();
     let id = a.creates("notes");
     let devices: Vec<_> = (0..500).map(key).collect();
-    let begun = Clock::now();
     a.db.execute_batch("BEGIN").unwrap();
     let admissions = a.admits(&id, &devices);
     a.db.execute_batch("COMMIT").unwrap();
-    println!("500 let in: {:?}", begun.elapsed());
     let rows = || a.db.query_row("SELECT count(*) FROM journal_member", [], |row| row.get::<_, u64>(0)).unwrap();
     assert_eq!(rows(), 500);
     for (device, admission) in devices.iter().zip(&admissions) {
@@ -280,9 +276,7 @@ fn thousands_of_members_are_counted_and_the_last_synced_ones_named() {
         trust::Snapshot::default(),
         kith_proto::control::types::PeerRef { id: a.key().device_id(), name: "device".to_owned() },
     );
-    let begun = Clock::now();
     let few = view::journal(&mut a.book(), &trust, &this, &listed, limits::MEMBERS_SHOWN).unwrap();
-    println!("4,000 members looked at: {:?}", begun.elapsed());
     assert_eq!((few.member_count, few.known_by, few.members.len()), (4_000, 60, limits::MEMBERS_SHOWN));
     let shown: BTreeSet<_> = few.members.iter().map(|member| member.device.id).collect();
     let last: BTreeSet<_> = others[10..60].iter().map(PublicKey::device_id).collect();
@@ -290,9 +284,7 @@ fn thousands_of_members_are_counted_and_the_last_synced_ones_named() {
     let all = view::journal(&mut a.book(), &trust, &this, &listed, limits::JOURNAL_MEMBERS).unwrap();
     assert_eq!((all.member_count, all.known_by, all.members.len()), (4_000, 60, 4_000));
     let states: Vec<_> = others.iter().map(|device| (*device, (false, false, false))).collect();
-    let begun = Clock::now();
     assert_eq!(view::statuses(&mut a.book(), &trust, &states).unwrap().len(), 4_000);
-    println!("4,000 statuses: {:?}", begun.elapsed());
 }
 
 #[test]
