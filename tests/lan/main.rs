@@ -1,6 +1,7 @@
 //! Several hosts on one wire.
 
 mod codes;
+mod codes_stores;
 mod discovery;
 mod guests;
 mod hostile;

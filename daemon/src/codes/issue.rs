@@ -18,8 +18,6 @@ use crate::clock;
 
 /// Who joined by one code is shown up to so many.
 const SHOWN: usize = 10_000;
-/// One use within this is granted without asking anybody: a day.
-const UNASKED_SECONDS: u64 = 86_400;
 
 /// What a code is to be like.
 struct Terms {
@@ -46,7 +44,8 @@ impl Terms {
             return invalid("a code is valid for a minute to 30 days".to_owned());
         }
         let ask = match params.approval {
-            None => uses != Some(1) || seconds > UNASKED_SECONDS,
+            // Whoever hands one use to one person has decided already.
+            None => uses != Some(1),
             Some(CodeApproval::Auto) => false,
             Some(CodeApproval::Ask) => true,
             Some(CodeApproval::Unknown) => return invalid("approval is auto or ask".to_owned()),

@@ -127,7 +127,7 @@ pub struct CodeIssueParams {
     /// How long it is valid, within [`crate::limits::CODE_SECONDS`]; 7 days when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// Whether somebody is asked; when absent, nobody for one use within a day, and somebody otherwise.
+    /// Whether somebody is asked; when absent, nobody for one use, and somebody otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<CodeApproval>,
     /// What it is called; the resource's name when absent.

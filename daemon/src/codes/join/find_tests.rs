@@ -55,9 +55,9 @@ fn url(host: &str) -> StoreUrl {
     StoreUrl::parse(&format!("https://{host}")).unwrap()
 }
 
-fn sighting(at: u8, name: &str, hello: Option<u16>) -> (DeviceId, Sighting) {
+fn sighting(at: u8, name: &str, hello: Option<u16>) -> (DeviceId, Arc<Sighting>) {
     let (id, addresses) = (DeviceId([at; 8]), vec![([10, 0, 0, at], 44_000).into(), ([10, 0, 0, at], 44_001).into()]);
-    (id, Sighting { id, name: name.to_owned(), addresses, online: true, hello })
+    (id, Arc::new(Sighting { id, name: name.to_owned(), addresses, online: true, hello }))
 }
 
 /// A network where these devices give out codes, and a configuration with these stores.
@@ -206,8 +206,7 @@ async fn what_nobody_has_has_a_reason() {
 #[tokio::test(start_paused = true)]
 async fn names_of_places_cannot_act_on_a_terminal() {
     let world = World::new(&[], &[Manner::Fails]);
-    let (id, mut odd) = sighting(1, "x", Some(53_318));
-    odd.name = "\u{1b}[2J".to_owned();
+    let (id, odd) = sighting(1, "\u{1b}[2J", Some(53_318));
     world.lan.send_replace(Arc::new(Snapshot { peers: [(id, odd)].into() }));
     let places = Places { lan: Some(world.lan.subscribe()), is_new: false, stores: Vec::new() };
     let ask = |_| -> Asked<'_> { Box::pin(async { Err("\u{1b}]8;;".to_owned()) }) };
