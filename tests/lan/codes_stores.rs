@@ -22,8 +22,9 @@ fn joins_while_the_issuer_is_away(anna: &mut Host, bert: &mut Host) {
     begin_notes(anna);
     let issued = issue(anna, &[]);
     wait_published(anna, text(&issued["id"]));
+    let id = anna.id();
     anna.stop();
-    bert.wait_peer_gone(&anna_id(bert, anna));
+    bert.wait_peer_gone(&id);
     let (pending, status) = join(bert, text(&issued["code"]), &[]);
     assert_eq!((&pending["result"], status), (&json!("issuer_unreachable"), 7), "{pending}");
     assert_eq!(pending["resource"]["name"], NOTES);
@@ -40,22 +41,15 @@ fn joins_while_the_issuer_is_away(anna: &mut Host, bert: &mut Host) {
     });
 }
 
-/// The id of a device that does not run.
-fn anna_id(bert: &Host, anna: &Host) -> String {
-    let key = std::fs::read_to_string(anna.home().join("data/device.json")).expect("an identity");
-    let device: serde_json::Value = serde_json::from_str(&key).expect("JSON");
-    assert_ne!(device["id"], bert.id());
-    text(&device["id"]).to_owned()
-}
-
 #[test]
 fn a_neighbour_keeps_the_payload() {
     let Some(lab) = Lab::new(3) else { return };
     let mut cleo = Host::on(&lab, 3, "cleo");
     cleo.configure("[hello]\nserve = true\n");
     cleo.start();
-    let status = cleo.status();
-    let (port, hash) = (&status["hello_port"], text(&status["hello_certificate_hash"]).to_owned());
+    let status =
+        wait::until("the hello door", PATIENCE, || Some(cleo.status()).filter(|it| it["hello_port"] != json!(null)));
+    let (port, hash) = (&status["hello_port"], text(&status["hello_certificate_hash"]));
     let mut anna = Host::on(&lab, 1, "anna");
     anna.configure(&format!("[hello]\nstores = [\"https://{}:{port}#{hash}\"]\n", lab.ip(3)));
     anna.start();

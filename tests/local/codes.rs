@@ -302,9 +302,11 @@ fn whoever_was_removed_does_not_come_back_by_the_same_code() {
     }
     // Another code is another word.
     let another = issue(&host, "notes", json!({ "uses": 5 }));
-    for joiner in [&unshared, &revoked] {
-        assert_eq!(joiner.join(door, &another).expect("an answer").reason, Reason::Ok);
-    }
+    assert_eq!(unshared.join(door, &another).expect("an answer").reason, Reason::Ok);
+    // This one had lost the trust, and not its place in the journal.
+    assert_eq!(revoked.join(door, &another).expect("an answer").reason, Reason::AlreadyMember);
+    let trusted = host.door().call("trust.show", json!({"peer": id(&revoked)}));
+    assert_eq!(trusted["state"], "trusted");
     // One that is a member anyway costs nothing.
     assert_eq!(
         unshared.join(door, &issue(&host, "notes", json!({}))).expect("an answer").reason,

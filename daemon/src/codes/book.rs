@@ -177,10 +177,12 @@ impl Book<'_> {
         self.0.prepare_cached(&sql)?.query_row([proof], code).optional()
     }
 
-    /// Whether any code lets devices in at this moment.
-    pub fn any_live(&self, now_ms: i64) -> rusqlite::Result<bool> {
-        let sql = format!("SELECT 1 FROM code WHERE {LIVE} LIMIT 1");
-        self.0.prepare_cached(&sql)?.exists([now_ms])
+    /// Whether any code lets devices in at this moment, or did a day ago: whoever is late is told why it does not.
+    pub fn any_lately(&self, now_ms: i64) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM code WHERE expires_ms > ?1 AND coalesce(ended_ms > ?1, TRUE)
+            AND (uses IS NULL OR used < uses OR EXISTS (SELECT 1 FROM redemption WHERE code = number AND at_ms > ?1))
+            LIMIT 1";
+        self.0.prepare_cached(sql)?.exists([now_ms.saturating_sub(LATELY_MS)])
     }
 
     /// From now on, a code is over.
@@ -321,6 +323,8 @@ impl Book<'_> {
     }
 }
 
+/// So long after a code is over, whoever comes with it finds its payload here, and hears from this device why it is.
+const LATELY_MS: i64 = 86_400_000;
 /// SQL for a code that lets devices in at the time `?1`.
 pub const LIVE: &str = "code.ended IS NULL AND code.expires_ms > ?1 AND (code.uses IS NULL OR code.used < code.uses)";
 /// SQL for a request that may still be answered, with its code; `?1` is a day ago.

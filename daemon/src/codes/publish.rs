@@ -133,7 +133,7 @@ pub async fn run(engine: Arc<Engine>, stores: Arc<dyn Stores>, pace: Pace) {
 async fn look(engine: &Engine) -> Result<Plan, crate::store::Error> {
     let (now_ms, stores) = (clock::now_ms(), engine.stores.clone());
     let plan = engine.store.write(move |tx| Book(tx).plan(&stores, now_ms)).await?;
-    engine.hello.want(plan.any_live);
+    engine.hello.want(plan.any_lately);
     plan.changed.iter().for_each(|code| engine.teller.code(*code));
     Ok(plan)
 }

@@ -50,14 +50,15 @@ pub struct Published {
 pub struct Plan {
     /// Where what, and whether it was not there yet.
     pub work: BTreeMap<Target, (Work, bool)>,
-    /// Whether any code lets devices in.
-    pub any_live: bool,
+    /// Whether any code lets devices in, or did lately.
+    pub any_lately: bool,
     /// Codes whose publications changed by this look, by their rows.
     pub changed: Vec<i64>,
 }
 
 impl Book<'_> {
-    /// What is to be done: what lives is to be at all of `stores`, what was revoked or is used up at none.
+    /// What is to be done: what lives is to be at all of `stores`, what was revoked or is used up at none. At this device's
+    /// own it stays until its time is over: whoever finds it there comes here, and is told why not.
     pub fn plan(&self, stores: &[String], now_ms: i64) -> rusqlite::Result<Plan> {
         let mut add = self.0.prepare_cached(&format!(
             "INSERT OR IGNORE INTO publication (code, store, state, since_ms)
@@ -70,12 +71,12 @@ impl Book<'_> {
             .0
             .prepare_cached(
                 "UPDATE publication SET state = 'withdrawing', reason = NULL, since_ms = ?1
-                 WHERE state IN ('waiting', 'published', 'failed')
+                 WHERE state IN ('waiting', 'published', 'failed') AND store <> ''
                    AND code IN (SELECT number FROM code WHERE ended IS 'revoked' OR used >= uses) RETURNING code",
             )?
             .query_map([now_ms], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        let mut plan = Plan { any_live: self.any_live(now_ms)?, changed, ..Plan::default() };
+        let mut plan = Plan { any_lately: self.any_lately(now_ms)?, changed, ..Plan::default() };
         let sql = format!(
             "SELECT code.number, store, publication.state FROM publication JOIN code ON code.number = publication.code
              WHERE publication.state = 'withdrawing' OR ({LIVE})"

@@ -127,7 +127,7 @@ async fn g72_a_clock_that_jumps_a_year_ahead_and_back_ends_nothing() {
             let book = Book(tx);
             let shown = view::codes(&book, ahead)?;
             assert_eq!(shown[0].state, CodeState::Expired, "by the clock of that moment");
-            assert!(book.plan(&stores, ahead)?.work.is_empty() && !book.any_live(ahead)?);
+            assert!(book.plan(&stores, ahead)?.work.is_empty() && !book.any_lately(ahead)?);
             for _ in 1..ROUNDS {
                 assert_eq!(book.sweep(ahead, ROUNDS)?, 0);
             }
