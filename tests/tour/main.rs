@@ -1,5 +1,6 @@
-//! `cargo tour`: two devices on this machine meet, hand a database over, pair, keep a journal the same, and send a directory
-//! and a word, by the real programs. What is printed is what was typed and what came back. Ends with a failure if anything is not as it should be.
+//! `cargo tour`: two devices on this machine meet, hand a database over, pair, keep a journal the same, and send a
+//! directory and a word; a third one joins by a code; all by the real programs. What is printed is what was typed and
+//! what came back. Ends with a failure if anything is not as it should be.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +10,9 @@ use kith_tests::host::Host;
 use kith_tests::process::{Output, Running};
 use kith_tests::{PATIENCE, binaries, tree, wait};
 
+/// Nothing is announced; a code names this machine's own address, too.
+const HERE: &str = "[discovery]\nenabled = false\nloopback = true\n";
+
 fn main() {
     note("Building kithd and kithctl …");
     binaries::kithd();
@@ -16,6 +20,7 @@ fn main() {
 
     note("Two devices, each with a home of its own. On two machines there would be no --home.");
     let (mut anna, mut bert) = (Host::new("anna"), Host::new("bert"));
+    anna.configure(HERE);
     for host in [&mut anna, &mut bert] {
         println!("$ kithd --home {} &", host.home().display());
         host.start();
@@ -52,6 +57,26 @@ fn main() {
     });
     kithctl(&bert, &["entries", "get", "default", "today"]);
     kithctl(&bert, &["sync", "status"]);
+
+    note(
+        "Cleo joins a journal by a code, with nobody at Anna's keyboard. (On a LAN the 28 letters and digits are enough.)",
+    );
+    kithctl(&anna, &["journals", "create", "holiday"]);
+    fed(&anna, &["entries", "put", "holiday", "where"], "To the sea\n");
+    println!("{}", typed(&anna, &["codes", "issue", "--journal", "holiday", "--offline"]));
+    let issued = anna.ctl(&["codes", "issue", "--journal", "holiday", "--offline"]).ok();
+    show(&issued);
+    let ticket = issued.stdout.split_whitespace().find(|word| word.starts_with("kith:join/")).expect("a ticket");
+    let mut cleo = Host::new("cleo");
+    cleo.configure(HERE);
+    cleo.start();
+    fed(&cleo, &["join", "-", "--yes"], ticket);
+    wait::until_true("the entry at Cleo's", PATIENCE, || {
+        cleo.ctl_json(&["entries", "list", "holiday"])["entries"].as_array().is_some_and(|entries| entries.len() == 1)
+    });
+    kithctl(&cleo, &["entries", "get", "holiday", "where"]);
+    kithctl(&anna, &["codes"]);
+    assert_eq!(cleo.stop(), 0, "exit code of kithd; its log:\n{}", cleo.log());
 
     note("Bert sends a directory; it waits in Anna's inbox until she takes it.");
     let trip = bert.path("trip");
