@@ -141,6 +141,7 @@ fn json_has_its_promised_shapes() {
         "history",
         "recovered",
         "members",
+        "member_count",
         "known_by",
         "since",
         "cursor",
