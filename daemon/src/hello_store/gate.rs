@@ -41,8 +41,8 @@ impl Default for Rates {
 
 /// Who asked how much. Refusals are the seconds after which to ask again.
 ///
-/// When there are more sources than can be remembered, the one with the oldest hour is forgotten; one that has to rest
-/// only when all do, and then the one whose rest ends first. To cut its rest short, a source would have to send all the
+/// When there are more sources than can be remembered, one whose rest is over is forgotten, then the one with the oldest
+/// hour; one that has to rest only when all do, and then the one whose rest ends first. To cut its rest short, a source would have to send all the
 /// others there are room for into a rest of their own first. To have its hour forgotten, it has to ask from as many
 /// other sources, each of which may ask as much as it may: there is nothing to gain.
 pub struct Gate {
@@ -126,13 +126,15 @@ impl Gate {
         if let Some(known) = known {
             self.order.remove(&known.key(source));
         } else if self.sources.len() >= self.rates.sources
-            && let Some((_, _, oldest)) = self.order.pop_first()
+            && let Some(oldest) = self.forgotten_first(now_ms)
         {
-            self.sources.remove(&oldest);
+            self.order.remove(&oldest);
+            self.sources.remove(&oldest.2);
         }
-        // A clock that was set back begins a new hour, too.
+        // A clock that was set back begins a new hour, too, and ends a rest that would be longer than any.
+        let longest_ms = self.rates.rest_seconds * 1000;
         let over = |hour: &Hour| match hour.rests_until_ms {
-            Some(until_ms) => until_ms <= now_ms,
+            Some(until_ms) => !(now_ms + 1..=now_ms + longest_ms).contains(&until_ms),
             None => !(hour.began_ms..hour.began_ms + HOUR_MS).contains(&now_ms),
         };
         let mut hour = known.filter(|hour| !over(hour)).unwrap_or_else(|| Hour::begin(now_ms));
@@ -140,6 +142,12 @@ impl Gate {
         self.order.insert(hour.key(source));
         self.sources.insert(source, hour);
         result
+    }
+
+    /// Whose place a newcomer gets. Those that rested stand behind all others in the order, though nothing is left of it.
+    fn forgotten_first(&self, now_ms: u64) -> Option<(bool, u64, Source)> {
+        let rests = (true, 0, Source::OWN)..=(true, now_ms, Source([u8::MAX; 8]));
+        self.order.range(rests).next().or_else(|| self.order.first()).copied()
     }
 }
 
@@ -207,5 +215,33 @@ mod tests {
         assert_eq!(gate.get(source(77), 4_000), Ok(()));
         assert!(gate.get(source(8), 4_000).is_err());
         assert_eq!(gate.sources.len(), 8);
+    }
+
+    #[test]
+    fn a_rest_that_is_over_keeps_nobody_s_place() {
+        let (mut gate, rest_ms) = (gate(8), limits::HELLO_REST_SECONDS * 1000);
+        for n in 1..8 {
+            for _ in 0..limits::HELLO_MISSES {
+                gate.missed(source(n), 0);
+            }
+        }
+        // Two sources by turns, with one place beside those that rested: both are counted.
+        let mut refused = 0;
+        for _ in 0..=limits::HELLO_PUTS_PER_HOUR {
+            for n in [20, 21] {
+                refused += u32::from(gate.put(source(n), rest_ms).is_err());
+            }
+        }
+        assert_eq!((refused, gate.sources.len()), (2, 8));
+    }
+
+    #[test]
+    fn g50_a_clock_that_was_set_back_makes_no_rest_longer() {
+        let (mut gate, year_ms) = (gate(8), 365 * 86_400_000);
+        for _ in 0..limits::HELLO_MISSES {
+            gate.missed(source(1), year_ms);
+        }
+        assert_eq!(gate.get(source(1), year_ms), Err(600));
+        assert_eq!(gate.get(source(1), 5), Ok(()));
     }
 }
