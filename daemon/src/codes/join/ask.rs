@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kith_proto::control::ApiError;
+use kith_proto::control::{ApiError, Code};
 use kith_proto::id::PublicKey;
 use kith_proto::limits;
 use kith_proto::peer::Alpn;
@@ -109,11 +109,16 @@ impl Engine {
         };
         let (sync, id, reason) = (self.sync.clone(), join.id.clone(), result.reason);
         let (issuer, name, now) = (payload.issuer, super::shown::issuer_name(payload), clock::now_ms());
-        let path = join.path.clone();
+        let (path, confirmed_ms) = (join.path.clone(), join.confirmed_ms);
         self.trust
             .write(move |tx, changes| {
                 if !book::is_pending(tx, &id)? {
                     return Ok(Settled::Over);
+                }
+                // Somebody here said yes to this very device; whoever ended the trust in it since then said no.
+                let revoked = changes.revoked_ms(tx, &issuer)?;
+                if revoked.is_some_and(|at| at > confirmed_ms) {
+                    return Ok(Settled::Refused(distrusted(&name)));
                 }
                 // What refuses has written nothing.
                 let now_ms = u64::try_from(now).unwrap_or_default();
@@ -122,7 +127,6 @@ impl Engine {
                     Err(error) => return Ok(Settled::Refused(error)),
                 };
                 if let Admitted::Revoked { .. } = changes.admit(tx, &issuer, &name, Some(remote), now)? {
-                    // Somebody here said yes to this very device.
                     changes.readmit(tx, &issuer, &name, Some(remote), now)?;
                 }
                 // Who was let in while nobody asked, or did not hear of it, is new here all the same.
@@ -149,6 +153,11 @@ fn is_proven(introduction: &Introduction, payload: &Payload, own: &PublicKey) ->
     let mut members = Members::new(introduction.resource.clone());
     members.merge(&introduction.records);
     members.contains(own) && members.may_admit(&payload.issuer)
+}
+
+fn distrusted(issuer: &str) -> ApiError {
+    let message = format!("{issuer} said yes, but the trust in it was revoked here after this join was confirmed");
+    ApiError::new(Code::NotTrusted, message).hint("call this join off, or pair with that device again")
 }
 
 fn unreachable(error: &dial::Error) -> Local {

@@ -128,7 +128,7 @@ impl Joins {
             };
             let Some((cancel, nudge)) = engine.shown.resume(&id, engine.tasks.stopping()) else { continue };
             let until_ms = until_ms(expires_ms, confirmed_ms);
-            engine.clone().spawn(Pursued { id, proof, payload, path, until_ms, cancel, nudge });
+            engine.clone().spawn(Pursued { id, proof, payload, path, confirmed_ms, until_ms, cancel, nudge });
         }
         Ok(Self(engine))
     }
@@ -189,7 +189,16 @@ impl Joins {
             self.0.call_off(&id).await?;
         } else if let Row { proof: Some(proof), payload, path, .. } = row {
             let until_ms = until_ms(expires_ms, confirmed_ms);
-            self.0.clone().spawn(Pursued { id: id.clone(), proof, payload, path, until_ms, cancel, nudge });
+            self.0.clone().spawn(Pursued {
+                id: id.clone(),
+                proof,
+                payload,
+                path,
+                confirmed_ms,
+                until_ms,
+                cancel,
+                nudge,
+            });
         }
         self.0.shown.find(&id)
     }

@@ -37,7 +37,9 @@ pub struct Pursued {
     pub payload: Payload,
     /// Where a folder goes.
     pub path: Option<String>,
-    /// When nobody is asked any more: milliseconds since 1970.
+    /// When somebody said yes: milliseconds since 1970.
+    pub confirmed_ms: i64,
+    /// When nobody is asked any more: the same.
     pub until_ms: i64,
     /// Ends it.
     pub cancel: CancellationToken,
@@ -160,10 +162,12 @@ impl Engine {
 }
 
 /// Until when an issuer is asked, by this device's clock: until its code's time is over and a day more; a day from the
-/// yes at least, as this clock may be wrong.
+/// yes at least, as this clock may be wrong; and no longer than any code lives, whatever the issuer says.
 pub fn until_ms(expires_ms: i64, confirmed_ms: i64) -> i64 {
     let grace = i64::try_from(limits::JOIN_GRACE_MS).unwrap_or(i64::MAX);
-    expires_ms.max(confirmed_ms).saturating_add(grace)
+    let longest = i64::try_from(limits::CODE_SECONDS.end() * 1000).unwrap_or(i64::MAX);
+    let latest = confirmed_ms.saturating_add(longest);
+    expires_ms.clamp(confirmed_ms, latest).saturating_add(grace)
 }
 
 /// How an issuer is in sight.
@@ -250,7 +254,8 @@ mod tests {
         const DAY: i64 = 86_400_000;
         assert_eq!(until_ms(10 * DAY, 5 * DAY), 11 * DAY);
         assert_eq!(until_ms(10 * DAY, 400 * DAY), 401 * DAY, "by this clock it was over long ago");
-        assert_eq!(until_ms(i64::MAX, 0), i64::MAX);
+        assert_eq!(until_ms(i64::MAX, 5 * DAY), 36 * DAY, "no issuer is asked for ever because it says so");
+        assert_eq!(until_ms(0, i64::MAX), i64::MAX);
     }
 
     #[test]

@@ -414,6 +414,26 @@ async fn a_yes_is_trust_again_in_a_revoked_issuer_and_takes_nothing_from_an_own_
 }
 
 #[tokio::test]
+async fn an_issuer_that_was_revoked_after_the_yes_is_not_trusted_again_by_it() {
+    let (joiner, hub) = (Joiner::new().await, Issuer::new(|_, _| Some(JoinResult::from(Reason::Busy).encode())).await);
+    let key = hub.what.identity.public();
+    joiner.trust.pair(key, "mine".to_owned(), Relation::Own, None).await.unwrap();
+    let id = joiner.join(&hub.ticket()).await;
+    joiner.becomes(&id, |it| it.state == JoinState::Pending).await;
+    joiner.trust.revoke(key).await.unwrap();
+    hub.answers(ok);
+    let refused = joiner.becomes(&id, |it| it.result.as_deref() == Some("ok")).await;
+    assert_eq!((refused.state, refused.reason.unwrap().code.as_str()), (JoinState::Pending, "not_trusted"));
+    assert!(joiner.trust.snapshot().trusted(&key).is_none());
+    assert_eq!(joiner.sync.journals().await.unwrap().len(), 1, "nothing came");
+    // Whoever pairs again means it.
+    joiner.trust.pair(key, "mine".to_owned(), Relation::Own, None).await.unwrap();
+    joiner.becomes(&id, |it| it.state == JoinState::Joined).await;
+    joiner.end().await;
+    hub.end().await;
+}
+
+#[tokio::test]
 async fn a_pending_join_goes_on_after_a_restart_and_one_that_was_called_off_does_not() {
     let (mut joiner, hub) =
         (Joiner::new().await, Issuer::new(|_, _| Some(JoinResult::from(Reason::Busy).encode())).await);
