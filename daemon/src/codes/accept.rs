@@ -17,7 +17,7 @@ use rusqlite::Transaction;
 use super::book::{Book, Code, Ended, Redeemed, Request};
 use super::new_id;
 use crate::sync::{Admission, Standing, Sync};
-use crate::trust::{Admitted, Changes};
+use crate::trust::{self, Admitted, Changes};
 
 /// For so long, whoever waits for somebody's answer asks often …
 const OFTEN_MS: i64 = 120_000;
@@ -212,11 +212,12 @@ impl Ground<'_, '_> {
         }
         Ok(match self.sync.standing(self.tx, &code.resource, &knock.device)? {
             Standing::Gone => Verdict::of(Reason::ResourceGone),
-            Standing::Member(introduction) => {
+            // Others made it a member; whether it is trusted here, somebody is to say.
+            Standing::Member(introduction) if trust::shown_name(self.tx, &knock.device)?.is_some() => {
                 self.trust(knock)?;
                 Verdict::member(Reason::AlreadyMember, introduction)
             }
-            Standing::Removed | Standing::Never => self.ask(knock, &code)?,
+            Standing::Member(_) | Standing::Removed | Standing::Never => self.ask(knock, &code)?,
         }
         .into())
     }
@@ -243,6 +244,9 @@ impl Ground<'_, '_> {
         }
         if code.left() == Some(0) {
             return self.used_up(code);
+        }
+        if self.sync.standing(self.tx, &code.resource, &request.device)? == Standing::Gone {
+            return Ok(Verdict::of(Reason::ResourceGone));
         }
         if code.is_lapsed(self.now_ms) {
             self.book().answer(&request.id, RequestState::Denied, self.now_ms)?;
@@ -277,10 +281,11 @@ impl Ground<'_, '_> {
         Ok(verdict)
     }
 
-    /// Whoever was revoked after the code was made is not meant by it.
+    /// Whoever was revoked, or expelled with another code, after the code was made is not meant by it.
     fn distrusted(&mut self, knock: &Knock, code: &Code) -> rusqlite::Result<Option<Verdict>> {
         let revoked = self.changes.revoked_ms(self.tx, &knock.device)?;
-        Ok(revoked.filter(|at| *at >= code.created_ms).map(|at| Verdict::at(Reason::Denied, Some(at))))
+        let expelled = self.book().expelled_ms(&code.resource, &knock.device)?;
+        Ok(revoked.max(expelled).filter(|at| *at >= code.created_ms).map(|at| Verdict::at(Reason::Denied, Some(at))))
     }
 
     /// Somebody is to say whether it may come in.

@@ -235,12 +235,22 @@ impl Book<'_> {
             .collect()
     }
 
-    /// Everybody who came by a code is out from now on.
-    pub fn set_expelled(&self, number: i64, now_ms: i64) -> rusqlite::Result<()> {
+    /// A device that came by a code is out from now on.
+    pub fn set_expelled(&self, number: i64, device: &PublicKey, now_ms: i64) -> rusqlite::Result<()> {
         self.0
-            .prepare_cached("UPDATE redemption SET expelled_ms = ?2 WHERE code = ?1 AND expelled_ms IS NULL")?
-            .execute(params![number, now_ms])?;
+            .prepare_cached("UPDATE redemption SET expelled_ms = ?3 WHERE code = ?1 AND device = ?2")?
+            .execute(params![number, device.0, now_ms])?;
         Ok(())
+    }
+
+    /// When a device was put out together with a code for this resource, the last time.
+    pub fn expelled_ms(&self, resource: &JournalId, device: &PublicKey) -> rusqlite::Result<Option<i64>> {
+        self.0
+            .prepare_cached(
+                "SELECT max(expelled_ms) FROM code JOIN redemption ON redemption.code = code.number
+                 WHERE code.resource = ?1 AND redemption.device = ?2",
+            )?
+            .query_row(params![resource.0, device.0], |row| row.get(0))
     }
 
     /// Adds a request.

@@ -208,12 +208,15 @@ impl Codes {
                 if expel {
                     let joined = book.redemptions(code.number, usize::MAX >> 1)?;
                     let joined: Vec<_> = joined.into_iter().filter(|it| it.expelled_ms.is_none()).collect();
-                    expelled = joined.iter().map(|it| it.device).collect();
-                    sync.expel(tx, &code.resource, &expelled)?;
+                    let devices: Vec<_> = joined.iter().map(|it| it.device).collect();
+                    expelled = sync.expel(tx, &code.resource, &devices)?;
                     for joined in joined.iter().filter(|it| it.new_trust) {
                         changes.revoke(tx, &joined.device, now_ms)?;
                     }
-                    book.set_expelled(code.number, now_ms)?;
+                    // Whom this device may not put out is in, and shown so.
+                    for device in &expelled {
+                        book.set_expelled(code.number, device, now_ms)?;
+                    }
                 }
                 let code = book.code(code.number)?.unwrap_or(code);
                 Ok(Ok((code, turned_down, expelled)))

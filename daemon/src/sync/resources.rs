@@ -119,8 +119,13 @@ impl Sync {
     }
 
     /// Puts devices out again. Those that this device may not put out stay: the creator, and, unless it is this device,
-    /// those whom the creator lets share.
-    pub fn expel(&self, tx: &Transaction<'_>, resource: &JournalId, devices: &[PublicKey]) -> rusqlite::Result<()> {
+    /// those whom the creator lets share. Those who take part no more, whether or not by this.
+    pub fn expel(
+        &self,
+        tx: &Transaction<'_>,
+        resource: &JournalId,
+        devices: &[PublicKey],
+    ) -> rusqlite::Result<Vec<PublicKey>> {
         let circle = self.0.circle();
         expel(&Book::new(tx, &circle)?, &self.0.identity, resource, devices)
     }
@@ -225,14 +230,19 @@ fn standing(book: &Book<'_>, identity: &Identity, id: &JournalId, device: &Publi
     })
 }
 
-fn expel(book: &Book<'_>, identity: &Identity, id: &JournalId, devices: &[PublicKey]) -> rusqlite::Result<()> {
-    let Some((journal, mut members)) = open(book, identity, id)? else { return Ok(()) };
+fn expel(
+    book: &Book<'_>,
+    identity: &Identity,
+    id: &JournalId,
+    devices: &[PublicKey],
+) -> rusqlite::Result<Vec<PublicKey>> {
+    let Some((journal, mut members)) = open(book, identity, id)? else { return Ok(Vec::new()) };
     for device in devices.iter().filter(|device| **device != identity.public()) {
         if may_put_out(identity, &members, device) {
             put_out(book, identity, &journal, &mut members, device)?;
         }
     }
-    Ok(())
+    Ok(devices.iter().filter(|device| !members.contains(device)).copied().collect())
 }
 
 fn enter(

@@ -283,9 +283,25 @@ async fn g72_expelling_takes_back_what_came_with_the_code_and_no_more() {
     assert_eq!(host.reason(&code, &joiner(2)).await, Reason::Denied);
     assert_eq!(host.reason(&code, &joiner(4)).await, Reason::Revoked);
     assert_eq!(host.reason(&other, &joiner(2)).await, Reason::Denied, "put out after that code was made");
+    assert_eq!(host.reason(&other, &joiner(1)).await, Reason::Denied, "also one that is trusted otherwise");
     assert_eq!(host.reason(&host.issue(1).await, &joiner(2)).await, Reason::Ok, "whoever gives it a new code means it");
     // Once more changes nothing: it does not put out who came back.
     host.codes.revoke(revoke(&code, true)).await.unwrap();
     assert!(host.trust.snapshot().trusted(&joiner(2).key).is_some());
+    host.end().await;
+}
+
+#[tokio::test]
+async fn g72_whom_this_device_may_not_put_out_is_not_said_to_be_out() {
+    let host = host(&[]).await;
+    let code = host.issue(0).await;
+    for number in [1, 2] {
+        assert_eq!(host.reason(&code, &joiner(number)).await, Reason::Ok);
+    }
+    // By a journal that is not this device's to share any more, nobody can be put out of it.
+    host.sync.remove("trip".to_owned()).await.unwrap();
+    host.codes.revoke(revoke(&code, true)).await.unwrap();
+    assert!(host.codes.show(code.id.clone()).await.unwrap().joined.iter().all(|joined| !joined.expelled));
+    assert!(host.trust.snapshot().trusted(&joiner(1).key).is_none(), "the trust that came with it ends all the same");
     host.end().await;
 }

@@ -2,6 +2,7 @@
 
 use kith_proto::control::code::{CodeState, RequestAnswerParams, RequestState};
 use kith_proto::control::event;
+use kith_proto::control::types::Relation;
 
 use super::*;
 use crate::event::{Read, Reader};
@@ -175,6 +176,38 @@ async fn g74_a_request_that_came_in_time_may_be_accepted_a_day_longer() {
     let lapsed = host.decide_at(end + day + 2000, vec![joiner(2).knock(&host, &code)]).await.remove(0);
     assert_eq!(lapsed.reason, Reason::Denied);
     assert_eq!(host.reason(&code, &joiner(2)).await, Reason::Denied, "and that holds");
+    host.end().await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_not_trusted_here_is_asked_about_too() {
+    let host = host(&[]).await;
+    for number in [1, 2] {
+        host.trust.pair(joiner(number).key, "member".to_owned(), Relation::Guest, None).await.unwrap();
+        host.sync.share("trip".to_owned(), joiner(number).key).await.unwrap();
+    }
+    host.trust.revoke(joiner(1).key).await.unwrap();
+    let begun = clock::now_ms();
+    while clock::now_ms() == begun {
+        std::thread::yield_now();
+    }
+    let code = host.issued(asking(0)).await;
+    assert_eq!(host.reason(&code, &joiner(2)).await, Reason::AlreadyMember);
+    assert_eq!(host.reason(&code, &joiner(1)).await, Reason::ApprovalPending);
+    assert!(host.trust.snapshot().trusted(&joiner(1).key).is_none());
+    assert_eq!(answer(&host, true, &joiner(1)).await, Ok(RequestState::Accepted));
+    assert_eq!(host.reason(&code, &joiner(1)).await, Reason::AlreadyMember);
+    assert!(host.trust.snapshot().trusted(&joiner(1).key).is_some());
+    host.end().await;
+}
+
+#[tokio::test]
+async fn g75_whoever_waits_for_an_answer_hears_that_the_resource_is_gone() {
+    let host = host(&[]).await;
+    let code = host.issued(asking(0)).await;
+    assert_eq!(host.reason(&code, &joiner(1)).await, Reason::ApprovalPending);
+    host.sync.remove("trip".to_owned()).await.unwrap();
+    assert_eq!(host.reason(&code, &joiner(1)).await, Reason::ResourceGone);
     host.end().await;
 }
 
