@@ -1,6 +1,6 @@
 //! When a store is asked, by a clock that nobody sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kith_proto::limits;
@@ -64,24 +64,43 @@ impl Timetable {
         }
     }
 
-    /// What is due, as far as there are hands for it.
+    /// What is due, as far as there are hands for it: at each store what is due for the longest time.
     pub fn take(&mut self, now: Instant) -> Vec<(Target, Work)> {
-        let busy = self.entries.values().filter(|entry| entry.busy).count();
-        let due = self.entries.iter_mut().filter(|(_, entry)| !entry.busy && entry.due <= now);
-        due.take(limits::HELLO_LOOKUPS.saturating_sub(busy))
-            .map(|(target, entry)| {
-                entry.busy = true;
-                (target.clone(), entry.work)
-            })
-            .collect()
+        let mut due: Vec<_> = self.firsts().into_values().filter(|(due, _)| *due <= now).collect();
+        due.sort();
+        let hands = limits::HELLO_LOOKUPS.saturating_sub(self.busy());
+        let targets: Vec<Target> = due.into_iter().take(hands).map(|(_, target)| target.clone()).collect();
+        let begin = |target: Target| {
+            let entry = self.entries.get_mut(&target)?;
+            entry.busy = true;
+            Some((target, entry.work))
+        };
+        targets.into_iter().filter_map(begin).collect()
     }
 
     /// When something is due next; while there are no hands for it, whoever is done wakes.
     pub fn next(&self) -> Option<Instant> {
-        if self.entries.values().filter(|entry| entry.busy).count() >= limits::HELLO_LOOKUPS {
+        if self.busy() >= limits::HELLO_LOOKUPS {
             return None;
         }
-        self.entries.values().filter(|entry| !entry.busy).map(|entry| entry.due).min()
+        self.firsts().into_values().map(|(due, _)| due).min()
+    }
+
+    fn busy(&self) -> usize {
+        self.entries.values().filter(|entry| entry.busy).count()
+    }
+
+    /// What is next at each store where nobody is at it: one that is slow or silent holds up its own payloads, and not
+    /// those for others.
+    fn firsts(&self) -> BTreeMap<&str, (Instant, &Target)> {
+        let at_it = self.entries.iter().filter(|(_, entry)| entry.busy);
+        let at_it: BTreeSet<_> = at_it.map(|(target, _)| target.store.as_str()).collect();
+        let mut firsts: BTreeMap<&str, (Instant, &Target)> = BTreeMap::new();
+        for (target, entry) in self.entries.iter().filter(|(target, _)| !at_it.contains(target.store.as_str())) {
+            let first = firsts.entry(&target.store).or_insert((entry.due, target));
+            *first = (*first).min((entry.due, target));
+        }
+        firsts
     }
 
     /// What came of it.
@@ -177,9 +196,36 @@ mod tests {
         let (mut table, now) = (Timetable::new(USUAL), Instant::now());
         let many: Vec<_> = (0..100).map(|code| (code, Work::Put, code < 10)).collect();
         table.follow(plan(&many), now);
-        assert_eq!(table.take(now).len(), limits::HELLO_LOOKUPS);
+        assert_eq!(table.take(now).len(), 1);
         assert_eq!(table.next(), None, "whoever is done wakes");
         let later = table.entries.values().filter(|entry| entry.due > now + USUAL.spread / 10).count();
         assert!((40..=90).contains(&later), "{later} of 90");
+    }
+
+    #[test]
+    fn g74_a_store_that_does_not_answer_holds_up_no_other_and_nobody_is_overtaken() {
+        let (mut table, now) = (Timetable::new(USUAL), Instant::now());
+        let target = |code, store: &str| Target { code, store: store.to_owned() };
+        let stores = ["dead", "good"];
+        let work = (0..6).flat_map(|code| stores.map(|store| (target(code, store), (Work::Put, true))));
+        table.follow(Plan { work: work.collect(), ..Plan::default() }, now);
+        let both = table.take(now);
+        assert_eq!(both, stores.map(|store| (target(0, store), Work::Put)));
+        table.done(&target(0, "good"), Work::Put, &Ok(()), now);
+        for code in 1..6 {
+            assert_eq!(table.take(now), [(target(code, "good"), Work::Put)]);
+            table.done(&target(code, "good"), Work::Put, &Ok(()), now);
+        }
+        assert!(table.next().unwrap() > now, "what waits for the dead one is no reason to look");
+        // It failed, and is due again: the others come first.
+        table.done(&target(0, "dead"), Work::Put, &setback(None), now);
+        for code in [1, 2, 3, 4, 5, 0] {
+            let due = table.take(now + USUAL.setback * 2);
+            assert_eq!(due, [(target(code, "dead"), Work::Put)]);
+            table.done(&due[0].0, due[0].1, &setback(Some(60)), now);
+        }
+        let many = (0..20).map(|n| (target(0, &format!("store {n}")), (Work::Put, true)));
+        table.follow(Plan { work: many.collect(), ..Plan::default() }, now);
+        assert_eq!((table.take(now).len(), table.next()), (limits::HELLO_LOOKUPS, None), "few at once in all");
     }
 }
