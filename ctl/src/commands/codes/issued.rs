@@ -75,7 +75,7 @@ fn table(codes: &[IssuedCode]) -> Table {
             left(issued),
             Some(issued.waiting).filter(|waiting| *waiting > 0).map(|count| count.to_string()).unwrap_or_default(),
             issued.expires.clone(),
-            published(&issued.publications),
+            published(issued.state, &issued.publications),
         ]);
     }
     table
@@ -94,7 +94,7 @@ fn whole(shown: &CodeShowResult) -> Table {
     table.pair("waiting", format!("{}{}", issued.waiting, if issued.waiting > 0 { ": kithctl inbox" } else { "" }));
     table.pair("issued", issued.created.clone());
     table.pair("expires", issued.expires.clone());
-    table.pair("published", published(&issued.publications));
+    table.pair("published", published(issued.state, &issued.publications));
     for publication in &issued.publications {
         table.pair("store", store(publication));
     }
@@ -131,10 +131,11 @@ fn left(issued: &IssuedCode) -> String {
 }
 
 /// Where a code's payload waits, in a column: the worst of it.
-fn published(publications: &[Publication]) -> String {
+fn published(code: CodeState, publications: &[Publication]) -> String {
     let at = |state| publications.iter().filter(move |it| it.state == state);
     if publications.is_empty() {
-        return "this device only".to_owned();
+        let here = if code == CodeState::Active { "this device only" } else { "nowhere any more" };
+        return here.to_owned();
     }
     if let Some(failed) = at(PublicationState::Failed).next() {
         let reason = failed.reason.as_ref().map_or("", |reason| reason.message.as_str());
@@ -187,7 +188,8 @@ mod tests {
                 let reason = json!({"rpc": 1004, "code": "store_unreachable", "message": "no such host"});
                 serde_json::from_value(json!({"store": "s", "state": state, "reason": reason})).unwrap()
             });
-            assert_eq!(published(&publications.collect::<Vec<_>>()), said, "{states:?}");
+            assert_eq!(published(CodeState::Active, &publications.collect::<Vec<_>>()), said, "{states:?}");
         }
+        assert_eq!(published(CodeState::UsedUp, &[]), "nowhere any more");
     }
 }
