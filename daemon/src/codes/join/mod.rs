@@ -33,6 +33,7 @@ use kith_proto::peer::journal::member::Kind;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::book::Book as Issued;
 use crate::clock;
 use crate::config::Settings;
 use crate::dial::{Dial, Store as HelloStore};
@@ -263,6 +264,11 @@ impl Engine {
     }
 
     async fn find(&self, keys: &Keys, carried: Option<Vec<u8>>) -> Result<(Payload, u64), Finding> {
+        let proof = keys.proof.public();
+        // Its own store is no place to look, and the others need not be asked for what is known here.
+        if let Ok(Some(_)) = self.store.read(move |connection| Issued(connection).proven_by(&proof)).await {
+            return Err(Finding::Oneself);
+        }
         let config = &self.settings.config;
         let places = Places {
             lan: config.discovery.enabled.then(|| self.discovery.watch()),

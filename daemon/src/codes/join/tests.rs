@@ -516,6 +516,16 @@ async fn what_cannot_be_joined_says_why_and_waits_for_nobody() {
         assert_eq!(failed.reason.unwrap().code, code.as_str());
         assert_eq!(joiner.confirm(&begun.join).await.unwrap_err().code, Code::WrongState);
     }
+    // A code without its payload, which this device issued: nobody has to be asked for it.
+    let issued = SharingCode::from_random([9; 16]);
+    let proof = issued.keys().proof.public();
+    let insert = "INSERT INTO code (id, lookup, proof, owner_token, blob, label, kind, resource, name, permission, ask,
+                                    created_ms, expires_ms)
+                  VALUES ('0a1b2c3d', zeroblob(32), ?1, '', x'', '', 'journal', zeroblob(16), '', 'read-write', 0, 0, 0)";
+    joiner.store.write(move |tx| tx.execute(insert, [proof])).await.unwrap();
+    let begun = joiner.begin(issued.to_text().expose(), &owner).unwrap();
+    let failed = joiner.becomes(&begun.join, |it| it.state.is_final()).await;
+    assert_eq!(failed.result.as_deref(), Some("is_self"));
     // Whoever began it is gone.
     let begun = joiner.begin(&hub.ticket(), &owner).unwrap();
     joiner.becomes(&begun.join, |it| it.state == JoinState::Found).await;

@@ -199,7 +199,7 @@ pub fn refusal(said: &JoinResult, issuer: &str) -> Said {
         Reason::ApprovalPending => (
             Code::ApprovalPending,
             format!("somebody has to say yes on {issuer} first"),
-            format!("ask {issuer}'s user to answer the request; it is looked after by itself"),
+            format!("ask {issuer}'s user to answer the request; this device asks again by itself"),
         ),
         Reason::Denied => {
             (Code::JoinDenied, format!("{issuer} said no{on}"), format!("ask {issuer}'s user why, or for a new code"))
