@@ -140,7 +140,9 @@ async fn g74_no_means_no_and_a_code_that_is_over_lets_nobody_in_by_hand_either()
     }
     assert_eq!(answer(&host, false, &joiner(1)).await, Ok(RequestState::Denied));
     assert_eq!(host.reason(&code, &joiner(1)).await, Reason::Denied);
-    let late = host.codes.requests().await.unwrap()[1].request.clone();
+    let third = joiner(3).key.device_id();
+    let waiting = host.codes.requests().await.unwrap();
+    let late = waiting.into_iter().find(|it| it.device.id == third).unwrap().request;
     assert_eq!(answer(&host, true, &joiner(2)).await, Ok(RequestState::Accepted));
     // The one use is taken: the third one hears so, and does not wait any more.
     assert_eq!(host.reason(&code, &joiner(3)).await, Reason::UsedUp);
