@@ -12,7 +12,7 @@ use super::{LogLevel, stderr_is_journal};
 /// `kithd hello …`
 #[derive(Debug, clap::Args)]
 pub struct HelloArgs {
-    /// Where blobs are kept: sqlite:PATH, or redis://[:PASSWORD@]HOST[:PORT][/DB], or rediss://… with TLS
+    /// Where blobs are kept: sqlite:PATH, or redis://:PASSWORD@HOST:PORT/DB (all but HOST may be left out), or rediss://… with TLS
     #[arg(long, env = "KITH_HELLO_STORE", hide_env_values = true, value_name = "STORE")]
     pub store: StoreText,
     /// Listen for HTTPS here

@@ -25,7 +25,7 @@ pub struct Join {
     pub resource: JournalId,
     /// The proof's public key: what A keeps of a code.
     pub proof: Base64<[u8; 32]>,
-    /// Ed25519 by it over both keys, this connection and the resource: see [`Join::message`].
+    /// Ed25519 by it over both keys, this connection and the resource.
     pub signature: Base64<[u8; 64]>,
     /// How B calls itself.
     pub name: String,
