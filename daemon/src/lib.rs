@@ -7,12 +7,12 @@
 //! │ doors/local │          │ doors/peer  │             │ doors/guest │      decode, one call, encode
 //! └──────┬──────┘          └──────┬──────┘             └──────┬──────┘
 //! ┌──────▼────────────────────────▼───────────────────────────▼──────┐
-//! │ pairing    transfer    guest    sync (journals)    credentials   │      engines: own state, one handle each
+//! │ pairing  transfer  guest  sync (journals) ◄─ codes  credentials  │      engines: own state, one handle each
 //! └──────┬─────────────────────────────┬─────────────────────────────┘
 //!        │                             │ out                 facts go up: event
-//! ┌──────▼──────┐               ┌──────▼──────┐
-//! │ trust vault │               │    dial     │ ◄── discovery
-//! └──────┬──────┘               └─────────────┘
+//! ┌──────▼──────────────────┐   ┌──────▼──────┐
+//! │ trust vault hello_store │   │    dial     │ ◄── discovery
+//! └──────┬──────────────────┘   └─────────────┘
 //! ┌──────▼───────────────────────────────────────────────────────────┐
 //! │ store   identity   tls   files   hook   config   task   crowd    │      ground
 //! └──────────────────────────────────────────────────────────────────┘
