@@ -51,7 +51,7 @@ pub struct Issue {
     /// How long it is valid, as 10m, 12h or 7d, and at most 30d; 7 days if absent
     #[arg(long, value_name = "TIME", value_parser = validity)]
     pub valid: Option<u64>,
-    /// Ask nobody when a device comes with it: so it is by itself for a code of one use, and for that alone
+    /// Ask nobody when a device comes with it; about a code of one use nobody is asked anyway
     #[arg(long, conflicts_with = "ask")]
     pub auto: bool,
     /// Ask here about each device: `kithctl inbox`
