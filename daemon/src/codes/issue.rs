@@ -225,7 +225,7 @@ impl Codes {
         let (code, turned_down, expelled) = revoked?;
         tracing::info!(code = %code.id, expelled = expelled.len(), "a sharing code was revoked");
         if !expelled.is_empty() {
-            engine.sync.members_expelled(&code.resource, &expelled).await;
+            engine.sync.members_expelled(&code.resource, &expelled);
         }
         turned_down.into_iter().for_each(|request| engine.teller.request(request.id));
         engine.publisher.wake();

@@ -63,7 +63,7 @@ impl Codes {
             if verdict.result.reason == Reason::Ok {
                 let journal = verdict.result.introduction.map(|introduction| introduction.resource.id());
                 if let Some(journal) = journal {
-                    engine.sync.members_joined(&journal, &[request.device]).await;
+                    engine.sync.members_joined(&journal, &[request.device]);
                 }
             }
         }
@@ -74,7 +74,7 @@ impl Codes {
 }
 
 fn gone() -> ApiError {
-    ApiError::new(ErrorCode::RequestNotFound, "there is no such request").hint("kithctl codes requests lists them")
+    ApiError::new(ErrorCode::RequestNotFound, "there is no such request").hint("kithctl inbox lists them")
 }
 
 fn find(book: &Book<'_>, wanted: &str) -> rusqlite::Result<Result<Request, ApiError>> {

@@ -131,7 +131,7 @@ impl Engine {
             self.publisher.wake();
         }
         for (journal, devices) in joined {
-            self.sync.members_joined(&journal, &devices).await;
+            self.sync.members_joined(&journal, &devices);
         }
     }
 }

@@ -147,19 +147,19 @@ impl Sync {
     }
 
     /// After the commit: devices were let in. They call by themselves.
-    pub async fn members_joined(&self, resource: &JournalId, devices: &[PublicKey]) {
+    pub fn members_joined(&self, resource: &JournalId, devices: &[PublicKey]) {
         self.0.members_differ(resource, devices);
     }
 
     /// After the commit: devices were put out. Nothing more goes there, also not in sessions that are under way.
-    pub async fn members_expelled(&self, resource: &JournalId, devices: &[PublicKey]) {
+    pub fn members_expelled(&self, resource: &JournalId, devices: &[PublicKey]) {
         let expelled: BTreeSet<_> = devices.iter().collect();
         self.0.lines.end_unless(|peer, _| !expelled.contains(peer));
         self.0.members_differ(resource, devices);
     }
 
     /// After the commit: this device entered a resource by the word of `from`; what is in it comes at once.
-    pub async fn entered(&self, id: &JournalId, from: PublicKey) {
+    pub fn entered(&self, id: &JournalId, from: PublicKey) {
         // In this order: who was trusted a moment ago is planned for before the session is asked for.
         self.0.follow_trust(false);
         // A session that is under way began without it.

@@ -134,7 +134,7 @@ fn left(issued: &IssuedCode) -> String {
 fn published(code: CodeState, publications: &[Publication]) -> String {
     let at = |state| publications.iter().filter(move |it| it.state == state);
     if publications.is_empty() {
-        let here = if code == CodeState::Active { "this device only" } else { "nowhere any more" };
+        let here = if code == CodeState::Active { "this device only" } else { "-" };
         return here.to_owned();
     }
     if let Some(failed) = at(PublicationState::Failed).next() {
@@ -190,6 +190,6 @@ mod tests {
             });
             assert_eq!(published(CodeState::Active, &publications.collect::<Vec<_>>()), said, "{states:?}");
         }
-        assert_eq!(published(CodeState::UsedUp, &[]), "nowhere any more");
+        assert_eq!(published(CodeState::UsedUp, &[]), "-");
     }
 }

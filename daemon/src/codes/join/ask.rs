@@ -140,7 +140,7 @@ impl Engine {
     /// Tells who wants to know.
     pub(super) async fn arrived(&self, issuer: PublicKey, remote: SocketAddr, entered: &Entered) {
         self.discovery.reached(issuer, remote, Contact::Answered);
-        self.sync.entered(&entered.id, issuer).await;
+        self.sync.entered(&entered.id, issuer);
     }
 }
 
